@@ -1,0 +1,93 @@
+# make html    builds the book into _build/html; everything it needs is set up on the way.
+# make help    lists the other targets.
+
+VENV   := .venv
+READY  := $(VENV)/.complete
+PYTHON := $(VENV)/bin/python
+SPHINX := -c . -n -W --keep-going
+
+# Looked for in this order; a name that exists but does not run (an empty pyenv shim) is passed over.
+PYTHONS := python3.13 python3.12 python3.11 python3 python
+
+export PYTHONUTF8 := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help html execute test check bench live lock clean rebuild-environment
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+html: execute  ## Run every notebook and build the book into _build/html
+	@rm -rf _build/html
+	$(PYTHON) -m sphinx -q -E $(SPHINX) -d _build/doctrees -b html book _build/html
+	@echo "The book is in _build/html/index.html"
+
+execute: $(READY)
+	$(PYTHON) book/_ext/execution.py
+
+test: $(READY)  ## Lint, type-check, run the tests, the doctests and the book's own assertions
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest
+	$(PYTHON) book/_ext/execution.py
+
+check: $(READY)  ## Check every claim of the ledger
+	$(PYTHON) -m lrtheory check
+
+bench: $(READY)  ## Time the package
+	$(PYTHON) tests/bench.py
+
+live: $(READY)  ## Serve the book and rebuild it on every save
+	$(PYTHON) -m sphinx_autobuild -c . -d _build/live-doctrees --watch lrtheory --re-ignore '__pycache__' \
+	    --pre-build "$(PYTHON) book/_ext/execution.py" --port 0 --open-browser book _build/live
+
+lock: $(READY)  ## Regenerate requirements.txt from pyproject.toml (newest versions: make lock UPGRADE=--upgrade)
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet uv
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest $(UPGRADE) \
+	    --generate-hashes --no-header --no-annotate --extra book --extra test pyproject.toml -o requirements.txt
+
+clean:  ## Remove everything that was built, the environment too
+	rm -rf _build $(VENV) .python .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find lrtheory book tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The mark is written last: a set-up that was interrupted starts over.  The .pth file puts this folder on the
+# environment's path, relative to it, so that the checkout may move.
+$(READY): requirements.txt
+	@rm -rf $(VENV); \
+	runs() { "$$1" -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; }; \
+	sets_up() { "$$1" -c "import ensurepip, venv" >/dev/null 2>&1; }; \
+	sudo=$$([ "$$(id -u)" = 0 ] || echo "sudo "); bare=; python=; \
+	for name in $(PYTHONS); do \
+	    if runs $$name; then \
+	        if sets_up $$name; then python=$$name; break; fi; \
+	        bare=$${bare:-$$name}; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    version=$$([ -z "$$bare" ] || "$$bare" -c "import sys; print('%d.%d' % sys.version_info[:2])"); \
+	    if [ -z "$$bare" ] && command -v python3 >/dev/null && python3 -c "" 2>/dev/null; then \
+	        mend="python3 -m pip install uv && python3 -m uv venv --python 3.13 --seed .python && make html PYTHONS=.python/bin/python"; \
+	    elif command -v apt-get >/dev/null; then \
+	        mend="$${sudo}apt-get update && $${sudo}apt-get install -y python$${version:-3}-venv"; \
+	    elif command -v dnf >/dev/null; then mend="$${sudo}dnf install -y python3.12"; \
+	    elif command -v brew >/dev/null; then mend="brew install python@3.13"; \
+	    else mend="uv venv --python 3.13 --seed .python && make html PYTHONS=.python/bin/python"; fi; \
+	    if [ -n "$$bare" ]; then echo "Python $$version lacks its venv module; install it: $$mend" >&2; \
+	    else echo "No Python 3.11 or newer was found; install one: $$mend" >&2; fi; \
+	    exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$($$python --version) (about a minute)"; \
+	"$$python" -m venv $(VENV) \
+	&& $(PYTHON) -m pip install --quiet --require-hashes -r requirements.txt \
+	&& $(PYTHON) -c "import pathlib, sysconfig; \
+	(pathlib.Path(sysconfig.get_path('purelib')) / 'lrtheory.pth').write_text('../../../..\n')" \
+	&& touch $@
+
+# An environment whose Python has gone (an upgrade, a copied folder) is made anew.
+ifeq ($(wildcard $(PYTHON)),)
+$(READY): rebuild-environment
+endif

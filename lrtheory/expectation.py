@@ -1,0 +1,325 @@
+"""E(observable, phases …): the expectation that a claim is about, to be read in three independent ways.
+
+`E(theta**2, (eta1, oo), (eta2, k))` is E[theta²] after a run at the rate eta1 for so long that nothing changes any
+more, followed by k steps at eta2.  It is an ordinary SymPy atom, so that a claim can say `lam / 2 * E(...)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from . import landscapes, monte_carlo
+from .enumeration import Paths, enumerate_paths, exact, limit, stationary_law
+from .landscapes import THETA
+from .letters import symbol
+from .moments import After, Moments, Stationary, _Algebra, _Point, after, stationary
+from .noise import Noise, any_law, gaussian, phase, rademacher
+from .optimizers import sgd
+from .recursion import Recursion, trace
+from .stability import contraction
+
+ETA, THETA0, WAS = symbol("eta"), symbol("theta0"), symbol("theta_was")
+Phase = tuple[sp.Expr, sp.Expr]  # (rate, steps), steps = oo: until nothing changes any more
+Rule = tuple[Any, landscapes.Landscape]
+
+NOISY_QUADRATIC: Rule = (sgd, landscapes.quadratic())
+_traced = cache(trace)
+
+
+@dataclass(frozen=True)
+class AnyPhase:
+    """A start that is uniform on [0, width): what a long run forgets unless its steps lie on a lattice."""
+
+    width: sp.Expr
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where an expectation is taken: the rule, its phases, its start, and replaced parameters."""
+
+    rule: Rule
+    phases: tuple[Phase, ...]
+    start: sp.Expr | AnyPhase
+    where: tuple[tuple[str, sp.Expr], ...]
+    settle: int  # steps that stand for oo in a simulation of a rule that is not affine
+
+    @property
+    def recursion(self) -> Recursion:
+        return _traced(*self.rule).where(dict(self.where))
+
+
+class Expectation(sp.AtomicExpr):
+    """An atom with an observable and the run that it is observed on; made by `E`."""
+
+    is_commutative = True
+    is_real = True
+
+    def __new__(cls, observable: sp.Expr, run: Run) -> Expectation:
+        obj = super().__new__(cls)
+        obj.observable, obj.run = observable, run
+        return obj
+
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (self.observable, self.run)
+
+    def _sympystr(self, printer: Any) -> str:
+        return f"E[{self.observable}]"
+
+    def _latex(self, printer: Any) -> str:
+        return rf"\mathbb{{E}}\left[{printer._print(self.observable)}\right]"
+
+
+def E(  # the letter of the field
+    observable: Any,
+    *phases: tuple[Any, Any],
+    rule: Rule = NOISY_QUADRATIC,
+    start: Any = THETA0,
+    settle: int = 400,
+    **where: Any,
+) -> Expectation:
+    """The expectation of `observable` at the end of the phases (default: in the long run at the rate eta).
+
+    Observables are expressions in the state; `theta_was` is the parameter at the start of the last phase.
+
+    >>> theta, lam = THETA, symbol("lam")
+    >>> E(lam * theta**2 / 2)
+    E[lam*theta**2/2]
+    >>> derived(E(theta, (ETA, 2)))
+    theta0*(eta*lam - 1)**2
+    """
+    run = Run(
+        rule,
+        tuple((sp.sympify(rate), sp.sympify(n)) for rate, n in phases) or ((ETA, sp.oo),),
+        start if isinstance(start, AnyPhase) else sp.sympify(start),
+        tuple(sorted((name, sp.sympify(value)) for name, value in where.items())),
+        settle,
+    )
+    return Expectation(sp.sympify(observable), run)
+
+
+def atoms(expr: sp.Expr) -> list[Expectation]:
+    """The expectations in an expression, in a fixed order."""
+    return sorted(expr.atoms(Expectation), key=lambda e: (str(e.observable), str(e.run)))
+
+
+# --- first reading: derived from the moment equations ------------------------------------------------------------
+
+
+@cache
+def _derive(e: Expectation) -> sp.Expr:
+    rec = e.run.recursion
+    law: Moments = _Point(dict.fromkeys(rec.state, sp.S.Zero) | {THETA: e.run.start})
+    for i, (rate, steps) in enumerate(e.run.phases):
+        now = rec.where({ETA: rate})
+        if WAS in e.observable.free_symbols and i == len(e.run.phases) - 1:
+            now = now.remembering()
+        law = stationary(now) if steps is sp.oo else after(now, steps, start=law)
+    assert isinstance(law, (Stationary, After))
+    return law[e.observable]
+
+
+def derived(expr: sp.Expr) -> sp.Expr:
+    """`expr` with every expectation replaced by what the moment equations give.
+
+    >>> derived(E(THETA**2, (ETA, 1), start=0))
+    eta**2*sigma**2
+    """
+    return expr.xreplace({e: _derive(e) for e in atoms(expr)})
+
+
+# --- second reading: every path of ±1 noise, exactly --------------------------------------------------------------
+
+
+def _exact_value(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
+    return expr.subs({s: settings[s.name] for s in expr.free_symbols if s.name in settings})
+
+
+def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:
+    value = _exact_value(steps, settings)
+    if not value.is_Integer:
+        raise ValueError(f"{steps} = {value} is not a whole number of steps: choose settings that make it one")
+    return int(value)
+
+
+def _paths(e: Expectation, rec: Recursion, settings: Mapping[str, Any], first: int | Paths) -> Paths:
+    """The phases one after the other; `first` steps (or a ready law) stand for an endless first phase."""
+    endless = e.run.phases[0][1] is sp.oo  # then the start does not matter
+    start = {THETA: sp.S.Zero if endless else _exact_value(e.run.start, settings)}
+    paths: Paths | None = None
+    for i, (rate, steps) in enumerate(e.run.phases):
+        last = i == len(e.run.phases) - 1
+        now = rec.remembering() if WAS in e.observable.free_symbols and last else rec
+        at = {s.name: settings[s.name] for s in now.parameters if s is not ETA}
+        if any(s is ETA for s in now.parameters):
+            at["eta"] = exact("eta", _exact_value(rate, settings))
+        if steps is sp.oo and isinstance(first, Paths):
+            paths = first
+        else:
+            count = first if steps is sp.oo and isinstance(first, int) else _whole(steps, settings)
+            paths = enumerate_paths(now, at, count, start=paths or start)
+    assert paths is not None
+    return paths
+
+
+def _enumerate(e: Expectation, settings: Mapping[str, Any]) -> sp.Rational:
+    rec = e.run.recursion
+    rec = rec.where({s.name: settings[s.name] for s in rec.parameters if s is not ETA})
+    rec = Recursion(
+        rec.state,
+        rec.parameters,
+        tuple((s, rademacher if law is any_law else law) for s, law in rec.noises),
+        rec.next_state,
+    )
+    observable = _exact_value(e.observable, settings)
+    if e.run.phases[0][1] is not sp.oo:
+        return _paths(e, rec, settings, 0)[observable]
+    if _Algebra(rec).affine:
+        for terms in (4, 6, 8, 10):
+            try:
+                return limit([_paths(e, rec, settings, n)[observable] for n in range(terms)])
+            except ValueError:
+                if terms == 10:
+                    raise
+    at = {"eta": exact("eta", _exact_value(e.run.phases[0][0], settings))}
+
+    def long_run(start: Fraction) -> sp.Rational:
+        law = stationary_law(rec, at, start={THETA: start})
+        return _paths(e, rec, settings, law)[observable]
+
+    if not isinstance(e.run.start, AnyPhase):
+        return long_run(exact("start", _exact_value(e.run.start, settings)))
+    # Over the cells of the lattice the expectation is a polynomial of the phase, of degree 3 at most: Milne's three
+    # inner points integrate it exactly.
+    width = exact("width", _exact_value(e.run.start.width, settings))
+    weights = {Fraction(1, 4): Fraction(2, 3), Fraction(1, 2): Fraction(-1, 3), Fraction(3, 4): Fraction(2, 3)}
+    return sp.Add(*(sp.Rational(w) * long_run(width * p) for p, w in weights.items()))
+
+
+def enumerated(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
+    """`expr` at exact settings, every expectation an exact average over all paths of ±1 noise.
+
+    >>> enumerated(E(THETA**2), {"eta": Fraction(1, 2), "lam": 1, "sigma": 1})
+    1/3
+    """
+    return _exact_value(expr.xreplace({e: _enumerate(e, settings) for e in atoms(expr)}), settings)
+
+
+# --- third reading: simulated --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A simulated value with its standard error."""
+
+    value: float
+    error: float
+    chains: int
+    chain_steps: int
+
+
+def _settling_steps(rec: Recursion, run: Run, at: Mapping[str, float]) -> int:
+    if not _Algebra(rec).affine:
+        return run.settle
+    shrink = contraction(rec, at)
+    if shrink >= 1:
+        raise ValueError(f"the rule does not settle at {dict(at)}: choose a stable rate")
+    # what is left of the start is then far below any standard error
+    return 1 if shrink < 1e-12 else math.ceil(math.log(1e-12) / math.log(shrink))
+
+
+def _simulate_run(
+    run: Run,
+    observables: Sequence[sp.Expr],
+    settings: Mapping[str, Any],
+    law: Noise,
+    chains: int,
+    seed: int,
+    executor: Executor | None,
+) -> tuple[monte_carlo.Simulation, int]:
+    rec = run.recursion
+    rec = Recursion(
+        rec.state, rec.parameters, tuple((s, law if n is any_law else n) for s, n in rec.noises), rec.next_state
+    )
+    at = {s.name: float(settings[s.name]) for s in rec.parameters if s is not ETA}
+    etas: list[float] = []
+    recall = 0
+    for rate, steps in run.phases:
+        eta = float(_exact_value(rate, settings))
+        recall = len(etas)
+        count = _settling_steps(rec, run, at | {"eta": eta}) if steps is sp.oo else _whole(steps, settings)
+        etas += [eta] * count
+    remember = any(WAS in o.free_symbols for o in observables)
+    rec = rec.remembering() if remember else rec
+    if ETA in rec.parameters:
+        at["eta"] = etas  # type: ignore[assignment]
+    start: Any = (
+        (phase, float(_exact_value(run.start.width, settings)))
+        if isinstance(run.start, AnyPhase)
+        else float(_exact_value(run.start, settings))
+        if run.phases[0][1] is not sp.oo or not _Algebra(rec).affine
+        else 0.0
+    )
+    seen = tuple(dict.fromkeys(_exact_value(o, settings) for o in observables))
+    result = monte_carlo.simulate(
+        rec,
+        at,
+        len(etas),
+        chains,
+        seed,
+        executor,
+        observables=seen,
+        start={THETA: start},
+        recall=recall if remember else None,
+    )
+    return result, chains * len(etas)
+
+
+def simulated(
+    expr: sp.Expr,
+    settings: Mapping[str, Any],
+    chains: int,
+    seed: int = 0,
+    law: Noise = gaussian,
+    executor: Executor | None = None,
+) -> Estimate:
+    """`expr` at the settings with every expectation a sample mean, and its standard error (delta method).
+
+    Expectations on the same run are taken from the same chains, with their covariance; other runs are independent.
+
+    >>> estimate = simulated(E(THETA**2), {"eta": 0.5, "lam": 1, "sigma": 1}, chains=20_000)
+    >>> abs(estimate.value - 1 / 3) < 4 * estimate.error < 0.02
+    True
+    """
+    by_run: dict[Run, list[Expectation]] = {}
+    for e in atoms(expr):
+        by_run.setdefault(e.run, []).append(e)
+    means: dict[Expectation, float] = {}
+    blocks: list[tuple[list[Expectation], np.ndarray]] = []
+    chain_steps = 0
+    for i, (run, members) in enumerate(by_run.items()):
+        own_seed = int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0])
+        result, work = _simulate_run(run, [e.observable for e in members], settings, law, chains, own_seed, executor)
+        chain_steps += work
+        columns = [result.observables.index(_exact_value(e.observable, settings)) for e in members]
+        means |= {e: float(result.means[-1, c]) for e, c in zip(members, columns, strict=True)}
+        blocks.append((members, result.covariance[-1][np.ix_(columns, columns)]))
+    at_means = {e: sp.Float(m, 17) for e, m in means.items()}
+    numeric = _exact_value(expr, settings)
+    value = float(numeric.xreplace(at_means))
+    variance = 0.0
+    for members, covariance in blocks:
+        placeholders = {e: sp.Dummy(real=True) for e in means}
+        smooth = numeric.xreplace(placeholders)
+        back = {placeholders[e]: at_means[e] for e in means}
+        slope = np.array([float(sp.diff(smooth, placeholders[e]).xreplace(back)) for e in members])
+        variance += float(slope @ covariance @ slope)
+    return Estimate(value, math.sqrt(max(variance, 0.0)), chains, chain_steps)

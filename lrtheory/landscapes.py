@@ -1,0 +1,107 @@
+"""Landscapes: the loss of one sample, whose gradient SymPy derives.
+
+The loss that a chapter plots is the mean of the sample loss over its noise.  "Additive noise" is the sample loss
+loss(theta) + sigma * xi * theta: its gradient is the gradient of the loss plus sigma * xi.
+
+>>> quadratic().gradient
+lam*theta + sigma*xi
+>>> absolute().gradient
+sign(theta)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import sympy as sp
+
+from .letters import symbol
+from .noise import Noise, any_law, gaussian, logistic
+
+THETA, XI, INPUT = symbol("theta"), symbol("xi"), symbol("chi")
+LAM, SIGMA, SCALE = symbol("lam"), symbol("sigma"), symbol("scale")
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A sample loss in `theta` and in the noise symbols, and the law of each noise."""
+
+    name: str
+    sample_loss: sp.Expr
+    noises: tuple[tuple[sp.Symbol, Noise], ...]
+
+    @cached_property
+    def gradient(self) -> sp.Expr:
+        """The derivative of the sample loss; at a kink it is the middle of the subgradient, sign(0) = 0."""
+        return sp.expand(sp.diff(self.sample_loss, THETA))
+
+    @cached_property
+    def loss(self) -> sp.Expr:
+        """The mean of the sample loss, where it is a polynomial in the noise.
+
+        >>> quadratic().loss
+        lam*theta**2/2
+        """
+        symbols = [s for s, _ in self.noises]
+        laws = dict(self.noises)
+        terms = sp.Poly(self.sample_loss, *symbols).terms() if symbols else [((), self.sample_loss)]
+        return sp.Add(*(c * sp.prod([laws[s].moment(n) for s, n in zip(symbols, m, strict=True)]) for m, c in terms))
+
+
+def quadratic(noise: Noise = any_law) -> Landscape:
+    """lam * theta**2 / 2 with gradient noise of standard deviation sigma: a valley near its bottom.
+
+    >>> quadratic().sample_loss
+    lam*theta**2/2 + sigma*theta*xi
+    """
+    return Landscape("quadratic", LAM * THETA**2 / 2 + SIGMA * XI * THETA, ((XI, noise),))
+
+
+def absolute(noise: Noise | None = None) -> Landscape:
+    """|theta|: the L1 loss, theta measured from its minimum; with a law given, plus additive gradient noise.
+
+    >>> absolute(any_law).gradient
+    sigma*xi + sign(theta)
+    """
+    if noise is None:
+        return Landscape("absolute", sp.Abs(THETA), ())
+    return Landscape("noisy absolute", sp.Abs(THETA) + SIGMA * XI * THETA, ((XI, noise),))
+
+
+def flipped_absolute(flip: Noise) -> Landscape:
+    """|theta| whose subgradient is multiplied by a random sign: the law `flip` takes the values ±1.
+
+    >>> from lrtheory.noise import rademacher
+    >>> flipped_absolute(rademacher).gradient
+    xi*sign(theta)
+    """
+    return Landscape("flipped absolute", XI * sp.Abs(THETA), ((XI, flip),))
+
+
+def absolute_to_sample(noise: Noise = logistic) -> Landscape:
+    """|theta - scale * xi|: its minimum is the median of the samples.
+
+    >>> absolute_to_sample().gradient
+    -sign(scale*xi - theta)
+    """
+    return Landscape("absolute to a sample", sp.Abs(THETA - SCALE * XI), ((XI, noise),))
+
+
+def double_well(noise: Noise = any_law) -> Landscape:
+    """(theta**2 - 1)**2 / 4 with additive gradient noise: two valleys and a ridge between them.
+
+    >>> double_well().gradient
+    sigma*xi + theta**3 - theta
+    """
+    return Landscape("double well", (THETA**2 - 1) ** 2 / 4 + SIGMA * XI * THETA, ((XI, noise),))
+
+
+def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian) -> Landscape:
+    """Squared loss on a fresh sample each step: input sqrt(lam) * chi, label sigma * xi; the noise grows with theta.
+
+    >>> linear_regression().gradient
+    chi**2*lam*theta - chi*sqrt(lam)*sigma*xi
+    """
+    residual = sp.sqrt(LAM) * INPUT * THETA - SIGMA * XI
+    return Landscape("linear regression", residual**2 / 2, ((INPUT, inputs), (XI, noise)))

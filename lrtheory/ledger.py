@@ -1,0 +1,233 @@
+"""A claim is data: a formula, its conditions, the expectation that it is about, and the rivals that it must beat.
+
+Calling a claim evaluates it; `doubt.check` questions it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from .letters import latex, symbol
+from .noise import Noise, gaussian
+
+_MAY_BE_ZERO = {"sigma", "slow_excess"}
+
+
+@dataclass(frozen=True)
+class Equals:
+    """The expectation is the formula."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The expectation is the formula or more."""
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """The expectation is the formula or less."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """The expectation vanishes where this parameter takes the formula's value."""
+
+    of: str
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The expectation is smallest where this parameter takes the formula's value."""
+
+    over: str
+
+
+Relation = Equals | AtLeast | AtMost | Root | Minimum
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A relation that the parameters must satisfy, and what to do when they do not."""
+
+    holds: sp.Basic
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A wrong formula that people quote or would type, and the story behind it."""
+
+    formula: sp.Expr
+    story: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A formula with its conditions, the expectation that it is about, and its rivals; calling it evaluates it.
+
+    `parameters`: the names it is called with.  `formula`: the typed SymPy expression; where no closed form exists it
+    is None, `definition` (LaTeX) says what is computed, and `evaluate` computes it.  `about`, `relation`: what the
+    formula says of which expectation.  `given`: parameters that are measured rather than set, each with its
+    expectation.  `derivation`: residuals that must vanish, where the default (derive `about`, compare) does not do.
+    `outside`: a check that returns (found, expected, tolerance).
+    """
+
+    id: str
+    says: str
+    lhs: str
+    parameters: tuple[str, ...]
+    formula: sp.Expr | None
+    source: str
+    settings: Mapping[str, Any]
+    about: sp.Expr | None = None
+    relation: Relation = Equals()
+    conditions: tuple[Condition, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    given: Mapping[str, sp.Expr] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    upper: sp.Expr | None = None
+    definition: str | None = None
+    evaluate: Callable[..., Any] | None = None
+    derivation: Callable[[], list[sp.Expr]] | None = None
+    outside: Callable[[Claim], tuple[Any, Any, float]] | None = None
+    outside_source: str = ""
+    noise: Noise = gaussian  # the law that the simulation draws from where the rule accepts any
+    enumerable: bool = True
+    simulable: bool = True
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __call__(self, **parameters: Any) -> Any:
+        """The value: exact for exact numbers (integers, Fractions, SymPy numbers), floats for floats and arrays.
+
+        Raises `TypeError` for names, `ValueError` for values outside the conditions, each with what to do.
+        """
+        values = self._admitted(parameters)
+        if self.upper is not None and all(s.name in values for s in self.upper.free_symbols):
+            return self._value(self.formula, values), self._value(self.upper, values)
+        return self._value(self.formula, values)
+
+    def _value(self, formula: sp.Expr | None, values: Mapping[str, Any]) -> Any:
+        is_exact = all(isinstance(v, sp.Basic) for v in values.values())
+        if is_exact and formula is not None:
+            result = sp.simplify(formula.subs({s: values[s.name] for s in formula.free_symbols}))
+            if not result.is_finite and result is not sp.oo:
+                raise ValueError(f"{self.id} has no value at {_listed(values)}: move off this exact point")
+            return result
+        floats = {k: np.asarray(v, dtype=float) if np.ndim(v) else float(v) for k, v in values.items() if v is not None}
+        with np.errstate(all="ignore"):
+            if self.evaluate is not None and formula is self.formula:
+                result = np.vectorize(lambda *v: self.evaluate(**dict(zip(floats, v, strict=True))))(*floats.values())  # type: ignore[misc]
+            else:
+                names = sorted(s.name for s in formula.free_symbols)  # type: ignore[union-attr]
+                letters = sorted(formula.free_symbols, key=str)  # type: ignore[union-attr]
+                result = sp.lambdify(letters, formula, ["scipy", "numpy"])(*(floats[n] for n in names))
+        result = np.asarray(np.broadcast_arrays(result, *floats.values())[0], dtype=float)
+        if np.any(np.isnan(result)):
+            raise ValueError(
+                f"{self.id} has no value at {_listed(values)}: check the parameters against its conditions"
+            )
+        return result if result.ndim else float(result)
+
+    def _admitted(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        known = (*self.parameters, *self.optional)
+        takes = f"{self.id} takes {', '.join(known)}"
+        for name in parameters:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                raise TypeError(f"{takes}; there is no {name!r}" + (f": did you mean {close[0]!r}?" if close else ""))
+        if missing := [name for name in self.parameters if name not in parameters]:
+            raise TypeError(f"{takes}; {', '.join(missing)} is missing: give it a value")
+        values = {name: _number(name, value) for name, value in parameters.items() if value is not None}
+        for name, value in values.items():
+            _in_domain(self.letter(name), value)
+        self.require(values)
+        return values
+
+    def letter(self, name: str) -> sp.Symbol:
+        """The symbol of a parameter: the formula's own where it uses a name with other assumptions."""
+        own = self.formula.free_symbols if self.formula is not None else set()
+        return next((s for s in own if s.name == name), symbol(name))
+
+    def require(self, values: Mapping[str, Any]) -> None:
+        """Raise `ValueError` unless the conditions hold at these values."""
+        for condition in self.conditions:
+            names = sorted(s.name for s in condition.holds.free_symbols)
+            if not all(n in values for n in names):
+                continue
+            if all(isinstance(values[n], sp.Basic) for n in names):
+                holds = condition.holds.subs({s: values[s.name] for s in condition.holds.free_symbols})
+            else:
+                test = sp.lambdify(sorted(condition.holds.free_symbols, key=str), condition.holds, "numpy")
+                holds = np.all(test(*(np.asarray(values[n], dtype=float) for n in names)))
+            if not bool(holds):
+                at = _listed({n: values[n] for n in names})
+                raise ValueError(f"{self.id} needs {condition.holds}, and here {at}: {condition.remedy}")
+
+    # -- how a claim is shown --
+
+    @cached_property
+    def equation(self) -> str:
+        """The typed formula as LaTeX, with its left-hand side."""
+        if self.formula is None:
+            return f"{self.lhs} = {self.definition}"
+        text = f"{self.lhs} = {latex(self.formula)}"
+        return text if self.upper is None else rf"{latex(self.formula)} \le {self.lhs} \le {latex(self.upper)}"
+
+    def markdown(self, label: bool = True) -> str:
+        """The claim as MyST: statement, numbered equation (with the claim's id as its label), conditions, source."""
+        holds = ", ".join(f"${latex(c.holds)}$" for c in self.conditions) or "every admissible value"
+        tag = f" ({self.id})" if label else ""
+        return (
+            f"::::{{div}} claim\n**{self.says}** `{self.id}`\n\n$$\n{self.equation}\n$${tag}\n\n"
+            f"Holds for {holds}. {self.source}\n::::\n"
+        )
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+    def __repr__(self) -> str:
+        return f"<claim {self.id}: {self.formula if self.formula is not None else self.definition}>"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in values.items())
+
+
+def _number(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"{name} = {value!r} is not a number: give an int, a Fraction, a float or an array")
+    if isinstance(value, (int, Fraction)):
+        return sp.Rational(value)
+    if isinstance(value, sp.Basic):
+        if not value.is_number:
+            raise TypeError(f"{name} = {value} is not a number: use claim.formula.subs for symbols")
+        return value if not value.atoms(sp.Float) else float(value)
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} = {value!r} is not a number: give an int, a Fraction, a float or an array") from None
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} = {value}: give finite numbers")
+    return array if array.ndim else float(array)
+
+
+def _in_domain(letter: sp.Symbol, value: Any) -> None:
+    name = letter.name
+    numbers = np.asarray([float(value)] if isinstance(value, sp.Basic) else value, dtype=float)
+    least_is_zero = name in _MAY_BE_ZERO or (letter.is_nonnegative and not letter.is_positive)
+    if letter.is_integer and np.any(numbers != np.floor(numbers)):
+        raise ValueError(f"{name} = {value}: steps are counted in whole numbers")
+    if least_is_zero and np.any(numbers < 0):
+        raise ValueError(f"{name} = {value}: give 0 or more")
+    if not least_is_zero and letter.is_positive and np.any(numbers <= 0):
+        raise ValueError(f"{name} = {value}: give a positive number")

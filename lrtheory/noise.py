@@ -1,0 +1,168 @@
+"""Laws of the gradient noise: a name, moments, a way to draw and, if finite, a support.
+
+A claim uses only the moments of a law.  The same recursion can then be run with any law that has these moments,
+which turns "whatever the noise" into a statement that can be tested.  Laws have mean 0 and variance 1, so that
+`sigma` is always the standard deviation; `logistic` is the exception, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import sympy as sp
+
+from .letters import symbol
+
+Array = np.ndarray
+# fills `out` with independent draws
+Draw = Callable[[np.random.Generator, Array], None]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A law: `moment(n)` is E[xi**n] (a SymPy number or expression).
+
+    Laws are made of module-level functions, so that worker processes can receive them.
+    """
+
+    name: str
+    moment: Callable[[int], sp.Expr]
+    draw: Draw | None = None
+    support: tuple[tuple[Fraction, Fraction], ...] | None = None  # (value, probability)
+
+    def __repr__(self) -> str:
+        return f"<noise {self.name}>"
+
+
+def _any_moment(n: int) -> sp.Expr:
+    # the third and fourth moments have names of their own: skewness and excess kurtosis
+    named = (sp.S.One, sp.S.Zero, sp.S.One, symbol("skewness"), 3 + symbol("kurtosis"))
+    return named[n] if n < len(named) else symbol(f"xi_moment_{n}")
+
+
+def _gaussian_draw(rng: np.random.Generator, out: Array) -> None:
+    rng.standard_normal(out=out, dtype=out.dtype.type)
+
+
+def _rademacher_draw(rng: np.random.Generator, out: Array) -> None:
+    rng.random(out=out, dtype=out.dtype.type)
+    np.subtract(out, 0.5, out=out)
+    np.copysign(1, out, out=out)
+
+
+def _uniform_draw(rng: np.random.Generator, out: Array) -> None:
+    rng.random(out=out, dtype=out.dtype.type)
+    np.subtract(out, 0.5, out=out)
+    np.multiply(out, 12**0.5, out=out)
+
+
+def _phase_draw(rng: np.random.Generator, out: Array) -> None:
+    rng.random(out=out, dtype=out.dtype.type)
+
+
+def _laplace_draw(rng: np.random.Generator, out: Array) -> None:
+    rng.standard_exponential(out=out, dtype=out.dtype.type)
+    # a random sign turns the exponential into a Laplace law, of variance 2
+    np.copysign(out, rng.random(out.shape, dtype=out.dtype.type) - 0.5, out=out)
+    np.multiply(out, 0.5**0.5, out=out)
+
+
+def _logistic_draw(rng: np.random.Generator, out: Array) -> None:
+    # a difference of two Gumbel variables, each -log of an exponential; unlike log(u / (1 - u)) it never meets
+    # u = 0
+    rng.standard_exponential(out=out, dtype=out.dtype.type)
+    np.divide(rng.standard_exponential(out.shape, dtype=out.dtype.type), out, out=out)
+    np.log(out, out=out)
+
+
+def _gaussian_moment(n: int) -> sp.Expr:
+    return sp.S.Zero if n % 2 else sp.factorial2(n - 1)
+
+
+def _rademacher_moment(n: int) -> sp.Expr:
+    return sp.S.Zero if n % 2 else sp.S.One
+
+
+def _uniform_moment(n: int) -> sp.Expr:
+    return sp.S.Zero if n % 2 else sp.sqrt(3) ** n / (n + 1)
+
+
+def _phase_moment(n: int) -> sp.Expr:
+    return sp.Rational(1, n + 1)
+
+
+def _laplace_moment(n: int) -> sp.Expr:
+    return sp.S.Zero if n % 2 else sp.factorial(n) / sp.sqrt(2) ** n
+
+
+def _logistic_moment(n: int) -> sp.Expr:
+    if n == 0:
+        return sp.S.One
+    return sp.S.Zero if n % 2 else 2 * sp.factorial(n) * (1 - sp.Rational(2) ** (1 - n)) * sp.zeta(n)
+
+
+_HALF = Fraction(1, 2)
+_SIGNS = ((Fraction(-1), _HALF), (Fraction(1), _HALF))
+
+any_law = Noise("any law with mean 0 and variance 1", _any_moment)
+gaussian = Noise("gaussian", _gaussian_moment, _gaussian_draw)
+rademacher = Noise("±1", _rademacher_moment, _rademacher_draw, _SIGNS)
+uniform = Noise("uniform", _uniform_moment, _uniform_draw)
+laplace = Noise("laplace", _laplace_moment, _laplace_draw)
+logistic = Noise("logistic, scale 1 (variance π²/3)", _logistic_moment, _logistic_draw)
+phase = Noise("uniform on [0, 1)", _phase_moment, _phase_draw)  # of a start, not of a gradient
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Draws one of the values, each with its probability (a class, so that a process pool can pickle it)."""
+
+    values: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    @cached_property
+    def _edges(self) -> Array:
+        return np.cumsum(self.probabilities)[:-1]
+
+    def __call__(self, rng: np.random.Generator, out: Array) -> None:
+        out[...] = np.take(self.values, np.searchsorted(self._edges, rng.random(out.shape), side="right"))
+
+
+@dataclass(frozen=True)
+class _FiniteMoment:
+    support: tuple[tuple[Fraction, Fraction], ...]
+
+    def __call__(self, n: int) -> sp.Expr:
+        return sp.Rational(sum(p * value**n for value, p in self.support))
+
+
+def finite(name: str, support: Sequence[tuple[int | Fraction, Fraction]]) -> Noise:
+    """The law that takes each value with its probability; the probabilities must add up to 1.
+
+    >>> coin = finite("biased", [(1, Fraction(3, 4)), (-1, Fraction(1, 4))])
+    >>> coin.moment(1)
+    1/2
+    """
+    exact = tuple((Fraction(value), Fraction(p)) for value, p in support)
+    if sum(p for _, p in exact) != 1 or any(p < 0 for _, p in exact):
+        raise ValueError(
+            f"the probabilities of {name!r} are {[str(p) for _, p in exact]}: they must be non-negative and "
+            "add up to 1 (pass Fractions)"
+        )
+    draw = _Choice(tuple(float(value) for value, _ in exact), tuple(float(p) for _, p in exact))
+    return Noise(name, _FiniteMoment(exact), draw, exact)
+
+
+def empirical(values: Sequence[int | Fraction]) -> Noise:
+    """The law of one draw from a finite list, each value equally likely: a mini-batch of one.
+
+    >>> empirical([-1, 0, 4]).moment(1)
+    1
+    """
+    if not len(values):
+        raise ValueError("empirical() got an empty list: give at least one value")
+    return finite("empirical", [(value, Fraction(1, len(values))) for value in values])

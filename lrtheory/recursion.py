@@ -1,0 +1,124 @@
+"""`trace` runs an optimizer once on symbols; what it writes down is the recursion, from which all else is read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sympy as sp
+
+from .landscapes import THETA, Landscape
+from .letters import latex, symbol
+from .noise import Noise
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """state' = next_state(state, parameters, noises), with the law of each noise; nothing else.
+
+    `state`, `parameters` are tuples of symbols, `noises` pairs (symbol, law) drawn afresh at each step, and
+    `next_state` one expression for each element of the state.
+    """
+
+    state: tuple[sp.Symbol, ...]
+    parameters: tuple[sp.Symbol, ...]
+    noises: tuple[tuple[sp.Symbol, Noise], ...]
+    next_state: tuple[sp.Expr, ...]
+
+    def values(self, parameters: Mapping[sp.Symbol | str, Any]) -> dict[sp.Symbol, Any]:
+        """The parameters (keyed by symbol or by name) that the rule has, keyed by symbol.
+
+        Raises `ValueError` if one is missing or unknown.
+
+        >>> import lrtheory as lr
+        >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).values({"eta": 1, "lam": 2})
+        Traceback (most recent call last):
+        ...
+        ValueError: the rule needs a value for sigma: it has the parameters eta, lam, sigma
+        """
+        given = {str(name): value for name, value in parameters.items()}
+        names = [s.name for s in self.parameters]
+        has = f"it has the parameters {', '.join(names)}"
+        if missing := [name for name in names if name not in given]:
+            raise ValueError(f"the rule needs a value for {', '.join(missing)}: {has}")
+        if unknown := [name for name in given if name not in names]:
+            raise ValueError(f"the rule has no parameter {', '.join(unknown)}: {has}")
+        return {s: given[s.name] for s in self.parameters}
+
+    def where(self, replacements: Mapping[sp.Symbol | str, Any]) -> Recursion:
+        """The same rule with parameters replaced by numbers or expressions.
+
+        >>> import lrtheory as lr
+        >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).where({"eta": 1 / lr.symbol("lam")}).parameters
+        (lam, sigma)
+        """
+        given = {str(name): sp.sympify(value) for name, value in replacements.items()}
+        change = {s: given[s.name] for s in self.parameters if s.name in given}
+        kept = [s for s in self.parameters if s not in change]
+        new = sorted(set().union(*(e.free_symbols for e in change.values())) - set(kept), key=str)
+        rule = tuple(f.subs(change, simultaneous=True) for f in self.next_state)
+        return replace(self, parameters=(*kept, *new), next_state=rule)
+
+    def with_noise(self, law: Noise) -> Recursion:
+        """The same rule with every noise drawn from `law`.
+
+        >>> import lrtheory as lr
+        >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).with_noise(lr.noise.rademacher).noises
+        ((xi, <noise ±1>),)
+        """
+        return replace(self, noises=tuple((s, law) for s, _ in self.noises))
+
+    def remembering(self) -> Recursion:
+        """The same rule with one more state for each old one: its value at the start, named `theta_was` …
+
+        Two-time averages, such as E[theta_t * theta_0], are one-time averages of this recursion.
+
+        >>> import lrtheory as lr
+        >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).remembering().state
+        (theta, theta_was)
+        """
+        was = tuple(symbol(f"{s.name}_was") for s in self.state)
+        return replace(self, state=self.state + was, next_state=self.next_state + was)
+
+    def _repr_latex_(self) -> str:
+        rows = (rf"{latex(s)}' &= {latex(sp.expand(f))}" for s, f in zip(self.state, self.next_state, strict=True))
+        return "$$\\begin{aligned}" + r"\\ ".join(rows) + "\\end{aligned}$$"
+
+
+def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
+    """The recursion of `optimizer` on `landscape`.
+
+    Returns a `Recursion`; its parameters are the optimizer's keywords, then the landscape's letters.
+    Raises `TypeError` if the optimizer has no `grad` keyword, or asks for more than one gradient per step.
+
+    >>> import lrtheory as lr
+    >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).next_state
+    (-eta*(lam*theta + sigma*xi) + theta,)
+    """
+    signature = inspect.signature(optimizer).parameters.values()
+    state = tuple(symbol(p.name) for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD)
+    keywords = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+    if "grad" not in keywords or not state:
+        raise TypeError(
+            f"{getattr(optimizer, '__name__', optimizer)} is not an update rule: write it as "
+            "rule(theta, ..., *, grad, eta, ...), the state before the star and `grad` after it"
+        )
+    hyper = {name: symbol(name) for name in keywords if name != "grad"}
+    calls: list[Any] = []
+
+    def grad(theta: Any) -> sp.Expr:
+        calls.append(theta)
+        if len(calls) > 1:
+            raise TypeError("the rule asks for two gradients in one step: call grad once and keep its value")
+        return landscape.gradient.xreplace({THETA: sp.sympify(theta)})
+
+    result = optimizer(*state, grad=grad, **hyper)
+    next_state = tuple(map(sp.sympify, result if isinstance(result, tuple) else (result,)))
+    if len(next_state) != len(state):
+        raise TypeError(f"the rule takes {len(state)} states {state} and returns {len(next_state)}: return each")
+    noise_symbols = {s for s, _ in landscape.noises}
+    letters = landscape.gradient.free_symbols - noise_symbols - {THETA} - set(hyper.values())
+    parameters = (*hyper.values(), *sorted(letters, key=str))
+    return Recursion(state, parameters, landscape.noises, next_state)

@@ -1,0 +1,69 @@
+"""Formula and simulation share the update rules, so the rules themselves are held against an outside implementation."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from lrtheory import optimizers
+
+jax.config.update("jax_enable_x64", True)
+ETA, BETA, GAMMA, STEPS = 0.1, 0.9, 0.8, 25
+
+
+def gradient(theta):
+    """The gradient of a skewed bowl, so that no two steps are alike."""
+    return theta + 0.3 * theta**2 - 0.2
+
+
+def with_optax(transform, theta=1.5):
+    state, seen = transform.init(theta), []
+    for _ in range(STEPS):
+        update, state = transform.update(gradient(theta), state, theta)
+        theta = optax.apply_updates(theta, update)
+        seen.append(float(theta))
+    return seen
+
+
+def with_ours(rule, theta=1.5, **hyper):
+    state, seen = (theta, 0.0)[: rule.__code__.co_argcount], []
+    for _ in range(STEPS):
+        new = rule(*state, grad=gradient, **hyper)
+        state = new if isinstance(new, tuple) else (new,)
+        seen.append(float(state[0]))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("rule", "hyper", "transform"),
+    [
+        (optimizers.sgd, {"eta": ETA}, optax.sgd(ETA)),
+        (optimizers.heavy_ball, {"eta": ETA, "beta": BETA}, optax.sgd(ETA, momentum=BETA)),
+        (optimizers.nesterov, {"eta": ETA, "beta": BETA}, optax.sgd(ETA, momentum=BETA, nesterov=True)),
+        (
+            optimizers.dampened,
+            {"eta": ETA, "beta": BETA},
+            optax.chain(optax.ema(BETA, debias=False), optax.scale(-ETA)),
+        ),
+        (optimizers.sign_sgd, {"eta": ETA}, optax.chain(optax.scale_by_sign(), optax.scale(-ETA))),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_every_step_is_the_same(rule, hyper, transform):
+    np.testing.assert_allclose(with_ours(rule, **hyper), with_optax(transform), rtol=1e-12)
+
+
+def test_the_average_is_optax_incremental_update():
+    theta, average = 1.5, 0.0
+    state = (theta, average)
+    for _ in range(STEPS):
+        state = optimizers.averaged(*state, grad=gradient, eta=ETA, gamma=GAMMA)
+        theta = theta - ETA * gradient(theta)
+        average = optax.incremental_update(theta, average, step_size=1 - GAMMA)
+    np.testing.assert_allclose(state, (theta, average), rtol=1e-12)
+
+
+def test_without_momentum_every_rule_is_sgd():
+    plain = with_ours(optimizers.sgd, eta=ETA)
+    for rule in (optimizers.heavy_ball, optimizers.dampened, optimizers.nesterov):
+        np.testing.assert_allclose(with_ours(rule, eta=ETA, beta=0.0), plain, rtol=1e-15)
