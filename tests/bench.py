@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"SGD on a quadratic: {CHAINS:,} chains of {STEPS} steps, median of {ROUNDS} rounds (lowest to highest)\n")
     contenders = {"raw generator (the limit)": generator, "lrtheory": ours, "plain NumPy": plain}
-    print(f"{'':<28}{'dtype':<10}{'threads':<9}{'chain-steps/s':<28}of the limit")
+    print(f"{'':<28}{'dtype':<10}{'threads':<9}{'chain-steps/s':<30}of the limit")
     for dtype in ("float64", "float32"):
         for threads in sorted({1, os.cpu_count() or 1}):
             speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -60,7 +60,7 @@ def main() -> None:
                 ratio = statistics.median(v / limit for v, limit in zip(values[1:], limits, strict=True))
                 low, middle, high = min(values[1:]), statistics.median(values[1:]), max(values[1:])
                 used = 1 if name == "plain NumPy" else threads
-                print(f"{name:<28}{dtype:<10}{used:<9}{f'{middle:.2e} ({low:.1e} to {high:.1e})':<28}{ratio:.2f}")
+                print(f"{name:<28}{dtype:<10}{used:<9}{f'{middle:.2e} ({low:.1e} to {high:.1e})':<30}{ratio:.2f}")
 
 
 if __name__ == "__main__":

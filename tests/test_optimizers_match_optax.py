@@ -1,5 +1,8 @@
 """Formula and simulation share the update rules, so the rules themselves are held against an outside implementation."""
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import optax
@@ -67,3 +70,16 @@ def test_without_momentum_every_rule_is_sgd():
     plain = with_ours(optimizers.sgd, eta=ETA)
     for rule in (optimizers.heavy_ball, optimizers.dampened, optimizers.nesterov):
         np.testing.assert_allclose(with_ours(rule, eta=ETA, beta=0.0), plain, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["sgd", "heavy_ball", "nesterov", "dampened"])
+def test_every_step_is_the_one_that_pytorch_took(name):
+    seen = json.loads((Path(__file__).parent / "pytorch_trajectories.json").read_text())["trajectories"][name]
+    rule, theta = getattr(optimizers, name), 1.5
+    # PyTorch fills an empty buffer with the whole first gradient, which is where a dampened buffer then starts
+    state = (theta,) if name == "sgd" else (theta, gradient(theta) if name == "dampened" else 0.0)
+    hyper = {"eta": ETA} if name == "sgd" else {"eta": ETA, "beta": BETA}
+    for expected in seen:
+        new = rule(*state, grad=gradient, **hyper)
+        state = new if isinstance(new, tuple) else (new,)
+        assert state[0] == pytest.approx(expected, rel=1e-12)
