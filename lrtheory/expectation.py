@@ -25,7 +25,7 @@ from .moments import After, Moments, Stationary, _Algebra, _Point, after, statio
 from .noise import Noise, any_law, gaussian, phase, rademacher
 from .optimizers import sgd
 from .recursion import Recursion, trace
-from .stability import contraction
+from .stability import contraction, moment_radius
 
 ETA, THETA0, WAS = symbol("eta"), symbol("theta0"), symbol("theta_was")
 Phase = tuple[sp.Expr, sp.Expr]  # (rate, steps), steps = oo: until nothing changes any more
@@ -226,9 +226,16 @@ class Estimate:
     chain_steps: int
 
 
-def _settling_steps(rec: Recursion, run: Run, at: Mapping[str, float]) -> int:
+def _settling_steps(rec: Recursion, run: Run, at: Mapping[str, float], observables: Sequence[sp.Expr]) -> int:
     if not _Algebra(rec).affine:
         return run.settle
+    squares = [sp.Poly(o.xreplace({WAS: THETA}) ** 2, *rec.state).total_degree() for o in observables]
+    for degree in set(squares):
+        if (growth := moment_radius(rec, at, degree)) >= 1:
+            raise ValueError(
+                f"moments of degree {degree} grow by {growth:.3g} a step at {dict(at)}: a sample mean would have no "
+                "standard error; choose a smaller rate"
+            )
     shrink = contraction(rec, at)
     if shrink >= 1:
         raise ValueError(f"the rule does not settle at {dict(at)}: choose a stable rate")
@@ -255,7 +262,7 @@ def _simulate_run(
     for rate, steps in run.phases:
         eta = float(_exact_value(rate, settings))
         recall = len(etas)
-        count = _settling_steps(rec, run, at | {"eta": eta}) if steps is sp.oo else _whole(steps, settings)
+        count = _settling_steps(rec, run, at | {"eta": eta}, observables) if steps is sp.oo else _whole(steps, settings)
         etas += [eta] * count
     remember = any(WAS in o.free_symbols for o in observables)
     rec = rec.remembering() if remember else rec

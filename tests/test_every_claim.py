@@ -10,6 +10,7 @@ import sympy as sp
 
 import lrtheory as lr
 from lrtheory.doubt import check
+from lrtheory.expectation import E, simulated
 from lrtheory.ledger import Claim, Rival
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -35,6 +36,13 @@ def test_a_rival_that_is_right_is_not_rejected():
     same = Rival(sp.expand(true.formula), "the same formula")
     verdict = check(Claim(**{**vars(true), "id": "noise_floor.twice", "rivals": (same,)}))
     assert not verdict.passed and "NOT REJECTED" in str(verdict)
+
+
+def test_a_setting_without_a_standard_error_is_refused():
+    theta, rule = lr.symbol("theta"), (lr.optimizers.sgd, lr.landscapes.linear_regression())
+    at = {"eta": 0.5, "lam": 1, "sigma": 1}  # E[theta^2] exists there, E[theta^4] does not
+    with pytest.raises(ValueError, match="moments of degree 4 grow"):
+        simulated(E(theta**2, rule=rule), at, chains=1000)
 
 
 def test_exact_in_exact_out_and_floats_in_floats_out():
