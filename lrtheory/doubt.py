@@ -168,7 +168,12 @@ class _Doubt:
         self._estimate: Estimate | None = None
 
     def at(self, expr: sp.Expr) -> sp.Expr:
-        value = expr.subs({s: self.settings[s.name] for s in expr.free_symbols if s.name in self.settings})
+        try:
+            value = expr.xreplace({s: self.settings[s.name] for s in expr.free_symbols if s.name in self.settings})
+        except ValueError:  # a mutant's Max of a complex number
+            return sp.nan
+        if self.claim.about is None:  # nothing to enumerate: a float does
+            return sp.N(value)
         return sp.simplify(sp.expand_log(value, force=True)) if value.has(sp.log) else value
 
     @cached_property
@@ -213,8 +218,10 @@ class _Doubt:
                 if isinstance(self.relation, Minimum):
                     good = good and self._number(sp.diff(residual, unknown), self.value) > 0
                 return Witness("derivation", good, f"{word}, symbolically")
-            size = abs(self._number(sp.diff(residual, unknown), self.value)) * abs(float(self.value))
-            relative = abs(self._number(residual, self.value)) / size
+            sides = [
+                self._number(residual, self.value * side) for side in (sp.Rational(99, 100), sp.Rational(101, 100))
+            ]
+            relative = abs(self._number(residual, self.value) / (sides[1] - sides[0])) / 50
             return Witness("derivation", relative < 1e-6, f"the derived equation holds to {relative:.0e}")
         residual = found - derived(self._with_given(self.claim.formula))
         if isinstance(self.relation, Equals):
@@ -418,7 +425,10 @@ def _differ(a: sp.Expr, b: sp.Expr) -> bool:
             s: (shift + i if s.is_integer else sp.Rational(2 * i + shift, 7 * (i + shift)))
             for i, s in enumerate(letters)
         }
-        x, y = (complex(sp.N(e.subs(point))) for e in (a, b))
+        try:
+            x, y = (complex(sp.N(e.xreplace(point))) for e in (a, b))
+        except (ValueError, TypeError):  # one of them has no value there
+            return True
         if not (math.isfinite(abs(x)) and math.isfinite(abs(y))) or abs(x - y) > 1e-9 * (abs(x) + abs(y)):
             return True
     return False

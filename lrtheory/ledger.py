@@ -119,7 +119,7 @@ class Claim:
     def _value(self, formula: sp.Expr | None, values: Mapping[str, Any]) -> Any:
         is_exact = all(isinstance(v, sp.Basic) for v in values.values())
         if is_exact and formula is not None:
-            result = sp.simplify(formula.subs({s: values[s.name] for s in formula.free_symbols}))
+            result = sp.simplify(formula.xreplace({s: values[s.name] for s in formula.free_symbols}))
             if not result.is_finite and result is not sp.oo:
                 raise ValueError(f"{self.id} has no value at {_listed(values)}: move off this exact point")
             return result

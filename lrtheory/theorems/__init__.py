@@ -8,11 +8,11 @@ from difflib import get_close_matches
 from ..doubt import Verdict
 from ..doubt import check as _check
 from ..ledger import Claim
-from . import noise_floor, quick_win
+from . import noise_floor, quick_win, slow_road
 
 _TABLE: dict[str, Claim] = {
     value.id: value
-    for chapter in (noise_floor, quick_win)
+    for chapter in (noise_floor, quick_win, slow_road)
     for value in vars(chapter).values()
     if isinstance(value, Claim)
 }

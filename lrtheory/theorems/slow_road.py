@@ -1,0 +1,300 @@
+"""The slow road: two curvatures, the crossing of the curves, and when to drop.
+
+The steep mode is at its floor, the flat one is noiseless and still on its way.
+"""
+
+import math
+
+import sympy as sp
+
+from ..expectation import THETA as theta
+from ..expectation import E
+from ..ledger import Claim, Condition, Rival, Root
+from ..letters import symbols
+from . import quick_win
+from .quick_win import LOWER
+
+eta, eta1, eta2, lam, sigma, theta0, k, tau = symbols("eta eta1 eta2 lam sigma theta0 k tau")
+lam_fast, lam_slow, slow_excess, slow_excess0, horizon = symbols("lam_fast lam_slow slow_excess slow_excess0 horizon")
+oo, R = sp.oo, sp.Rational
+
+STABLE = Condition(eta1 * lam_fast < 2, "the steep mode would diverge; lower eta1 below 2/lam_fast")
+WITHIN = Condition(eta1 * lam < 1, "a step would overshoot the minimum; lower eta1 below 1/lam")
+SLOW = Condition(eta1 * lam_slow < 1, "the flat mode must not overshoot; lower eta1 below 1/lam_slow")
+
+A, b, B_fast = (1 - eta1 * lam_slow) ** 2, (1 - eta2 * lam_slow) ** 2, (1 - eta2 * lam_fast) ** 2
+Q = quick_win.size.formula.subs(lam, lam_fast)  # type: ignore[union-attr]
+
+slowdown = Claim(
+    id="slow_road.slowdown",
+    says="After the drop the rest of the road takes so many times as many steps.",
+    lhs=r"\tau_2/\tau_1",
+    parameters=("eta1", "eta2", "lam"),
+    formula=sp.log(sp.Abs(1 - eta1 * lam)) / sp.log(sp.Abs(1 - eta2 * lam)),
+    about=sp.log(sp.Abs(E(theta, (eta1, 1)) / theta0)) / sp.log(sp.Abs(E(theta, (eta2, 1)) / theta0)),
+    conditions=(WITHIN, LOWER),
+    rivals=(Rival(eta1 / eta2, "the ratio of the rates"),),
+    settings={"eta1": R(1, 2), "eta2": R(1, 8), "lam": R(3, 2), "sigma": R(1, 2), "theta0": 4},
+    source="Two relaxation times, {eq}`noise_floor.relaxation_time`, divided.",
+)
+
+
+def _slow(rate: sp.Expr) -> sp.Expr:
+    """The noiseless flat mode's loss after k steps, from slow_excess."""
+    return slow_excess * E(theta**2, (rate, k), start=1, lam=lam_slow, sigma=0)
+
+
+def _fast(rate: sp.Expr) -> sp.Expr:
+    """The steep mode's loss k steps after the rate changed, from its old floor."""
+    return E(lam_fast / 2 * theta**2, (eta1, oo), (rate, k), lam=lam_fast)
+
+
+_difference = _slow(eta2) + _fast(eta2) - _slow(eta1) - E(lam_fast / 2 * theta**2, (eta1, oo), lam=lam_fast)
+gap = Claim(
+    id="slow_road.gap",
+    says="How far the curve of the lowered rate lies above that of the kept rate: the debt minus the quick win.",
+    lhs=r"\mathbb{E}[L^{\mathrm{lowered}}_k]-\mathbb{E}[L^{\mathrm{kept}}_k]",
+    parameters=("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess", "k"),
+    formula=slow_excess * (b**k - A**k) - Q * (1 - B_fast**k),
+    about=_difference,
+    conditions=(STABLE, LOWER),
+    rivals=(
+        Rival(slow_excess * (b**k - A**k), "a drop without a quick win"),
+        Rival(-Q * (1 - B_fast**k), "a drop that costs nothing"),
+    ),
+    settings={
+        "eta1": 1,
+        "eta2": R(1, 4),
+        "lam_fast": R(3, 2),
+        "lam_slow": R(1, 5),
+        "sigma": 2,
+        "slow_excess": 20,
+        "k": 2,
+    },
+    source="Two modes, each relaxing on its own.",
+)
+
+
+def _crossings(
+    eta1: float, eta2: float, lam_fast: float, lam_slow: float, sigma: float, slow_excess: float
+) -> tuple[float, float]:
+    """The first and the second step, as real numbers, at which the curves cross; inf where they do not."""
+    from scipy.optimize import brentq, minimize_scalar
+
+    log_kept, log_lowered = (2 * math.log(1 - rate * lam_slow) for rate in (eta1, eta2))
+    shrink = (1 - eta2 * lam_fast) ** 2
+    win = sigma**2 / 2 * (eta1 / (2 - eta1 * lam_fast) - eta2 / (2 - eta2 * lam_fast))
+
+    def above(k: float) -> float:
+        paid = win * (1 - (shrink**k if shrink else float(k == 0)))
+        return slow_excess * (math.exp(k * log_lowered) - math.exp(k * log_kept)) - paid
+
+    # long after both flat modes have arrived, only the quick win is left
+    end = 60 / -log_lowered + (60 / -math.log(shrink) if shrink > 0 else 0)
+    # the debt is largest between the two relaxation times; search its whole range on a fine grid
+    grid = [end * (i / 4000) ** 3 for i in range(1, 4001)]
+    top = max(range(4000), key=lambda i: above(grid[i]))
+    low, high = grid[max(top - 1, 0)], grid[min(top + 1, 3999)]
+    peak = float(minimize_scalar(lambda k: -above(k), bounds=(low, high), method="bounded").x)
+    peak = max(peak, grid[top], key=above)
+    if slow_excess == 0 or above(peak) < -1e-12 * win:
+        return math.inf, math.inf
+    if above(peak) <= 1e-12 * win:
+        return peak, peak
+    second = brentq(above, peak, end, xtol=1e-12)
+    rises = slow_excess * (log_lowered - log_kept) > win * (-math.log(shrink) if shrink else math.inf)
+    first = 0.0 if rises else brentq(above, 1e-12 * peak, peak, xtol=1e-12)
+    return float(first), float(second)
+
+
+_crossing_parameters = ("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess")
+_crossing_conditions = (STABLE, SLOW, LOWER)
+# where b**2 = A and eta2 lam_fast = 1 the crossings solve a quadratic equation; here at whole steps
+_near = R(6561, 10000)  # b**2, which is the first root; the second is 1 - b**2
+_exact_case = {
+    "eta1": R(19, 100),
+    "eta2": R(1, 10),
+    "lam_fast": 10,
+    "lam_slow": 1,
+    "sigma": 1,
+    "slow_excess": R(9, 10) / (_near * (1 - _near)),
+}
+first_crossing = Claim(
+    id="slow_road.first_crossing",
+    says="The step at which the curve of the lowered rate rises above that of the kept rate: the quick win is used up.",
+    lhs="k_1",
+    parameters=_crossing_parameters,
+    formula=None,
+    definition=r"\min\{k>0:\ \mathbb{E}[L^{\mathrm{lowered}}_k]=\mathbb{E}[L^{\mathrm{kept}}_k]\}",
+    evaluate=lambda **at: _crossings(**at)[0],
+    about=_difference,
+    relation=Root("k"),
+    conditions=_crossing_conditions,
+    settings=_exact_case,
+    source="The first root of {eq}`slow_road.gap`, found numerically; never is infinity.",
+)
+second_crossing = Claim(
+    id="slow_road.second_crossing",
+    says="The step at which the lowered rate is ahead again, for good: its floor is lower.",
+    lhs="k_2",
+    parameters=_crossing_parameters,
+    formula=None,
+    definition=r"\max\{k>0:\ \mathbb{E}[L^{\mathrm{lowered}}_k]=\mathbb{E}[L^{\mathrm{kept}}_k]\}",
+    evaluate=lambda **at: _crossings(**at)[1],
+    about=_difference,
+    relation=Root("k"),
+    conditions=_crossing_conditions,
+    settings={"eta1": R(3, 4), "eta2": R(1, 2), "lam_fast": 2, "lam_slow": 1, "sigma": 1, "slow_excess": R(128, 15)},
+    source="The last root of {eq}`slow_road.gap`, found numerically; never is infinity.",
+)
+_rho = sp.Symbol("rho", positive=True)
+_x = sp.Symbol("w", positive=True)
+_ratio = sp.log(sp.Abs(1 - eta2 * lam_slow)) / sp.log(sp.Abs(1 - eta1 * lam_slow))
+
+
+def _largest_by_search(claim: Claim) -> tuple[float, float, float]:
+    from scipy.optimize import minimize_scalar
+
+    at = {name: float(value) for name, value in claim.settings.items()}
+    low, high = (1 - at["eta1"] * at["lam_slow"]) ** 2, (1 - at["eta2"] * at["lam_slow"]) ** 2
+    found = minimize_scalar(lambda k: low**k - high**k, bounds=(0, 100), method="bounded", options={"xatol": 1e-10})
+    return claim(**at), -found.fun, 1e-9
+
+
+largest_lag = Claim(
+    id="slow_road.largest_lag",
+    says="The largest share of the flat mode's loss that the lowered rate ever lags behind.",
+    lhs=r"\max_k\,(b^k-A^k)",
+    parameters=("eta1", "eta2", "lam_slow"),
+    formula=_ratio ** (_ratio / (1 - _ratio)) * (1 - _ratio),
+    conditions=(SLOW, LOWER),
+    # with w = A**k the lag is w**rho - w: stationary where rho w**(rho - 1) = 1, and w**(1 - rho) = rho there
+    derivation=lambda: [
+        sp.log(_rho) + (_rho - 1) * sp.log(_rho) / (1 - _rho),
+        sp.exp((1 - _rho) * sp.log(_rho) / (1 - _rho)) - _rho,
+    ],
+    outside=_largest_by_search,
+    outside_source="a search over k",
+    rivals=(Rival(1 - _ratio, "the ratio of the rates alone"),),
+    settings={"eta1": R(1, 2), "eta2": R(1, 8), "lam_slow": R(1, 3)},
+    source="The maximum over k; the curves cross if this, times the flat mode's loss, exceeds the quick win.",
+)
+_log_ratio = sp.log(b / A)
+_unclipped = sp.log(Q * sp.Abs(sp.log(B_fast)) / (slow_excess0 * A**horizon * _log_ratio)) / sp.log(b / (A * B_fast))
+
+
+def _final_losses(**at: float) -> list[float]:
+    """The loss at the horizon, for a drop with 0, 1, 2 … steps left, step by step."""
+    from ..schedules import drop, expected_loss
+
+    steps, fast, slow = int(at["horizon"]), at["lam_fast"], at["lam_slow"]
+    before = at["eta1"] * at["sigma"] ** 2 / (fast * (2 - at["eta1"] * fast))
+    start = [math.sqrt(before), math.sqrt(2 * at["slow_excess0"] / slow)]
+    return [
+        float(
+            expected_loss(
+                drop(at["eta1"], at["eta2"], steps - left),
+                [fast, slow],
+                [at["sigma"] ** 2, 0],
+                start,
+                steps,
+                at=[steps],
+            )[0]
+        )
+        for left in range(steps + 1)
+    ]
+
+
+def _best_by_trying(claim: Claim) -> tuple[float, float, float]:
+    at = {name: float(value) for name, value in claim.settings.items()}
+    losses = _final_losses(**at)
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return claim(**at), float(best), 0.5 / best  # the best whole number of steps is the nearest one
+
+
+best_steps_after_drop = Claim(
+    id="slow_road.best_steps_after_drop",
+    says="When to drop: the best number of steps to leave after it, until a horizon.",
+    lhs=r"\tau^\star",
+    parameters=("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess0", "horizon"),
+    formula=sp.Min(horizon, sp.Max(0, _unclipped)),
+    conditions=(
+        STABLE,
+        SLOW,
+        LOWER,
+        Condition(sp.Ne(eta2 * lam_fast, 1), "the steep mode would arrive in one step; move eta2 off 1/lam_fast"),
+    ),
+    derivation=lambda: [
+        # the slope of e0 A**(T - tau) b**tau + Q B**tau, in logarithms of A, b and B, at the formula
+        _slope_at_best()
+    ],
+    outside=_best_by_trying,
+    outside_source="every whole number of steps, tried",
+    rivals=(Rival(horizon / 2, "half of the run"), Rival(horizon, "from the start")),
+    settings={
+        "eta1": R(1, 5),
+        "eta2": R(1, 50),
+        "lam_fast": R(3, 2),
+        "lam_slow": R(1, 10),
+        "sigma": 2,
+        "slow_excess0": 7,
+        "horizon": 120,
+    },
+    source="The minimum of the loss at the horizon over the step of the drop, clipped to the run.",
+)
+
+
+def _slope_at_best() -> sp.Expr:
+    la, lb, lc, e, q = sp.symbols("la lb lc e q", real=True)  # the logarithms of A, b, B; e0; Q
+    slope_slow, slope_fast = e * sp.exp(la * horizon) * (lb - la), q * lc  # at tau = 0; each then grows by its factor
+    best = sp.log(-slope_fast / slope_slow) / (lb - la - lc)
+    return sp.simplify(slope_slow * sp.exp((lb - la - lc) * best) + slope_fast)
+
+
+_E1, _E2 = (rate * sigma**2 / (2 * (2 - rate * lam)) for rate in (eta1, eta2))
+_E0 = lam * theta0**2 / 2
+_log1, _log2 = (sp.log((1 - rate * lam) ** 2) for rate in (eta1, eta2))
+_share = _log2 * (_E1 - _E2) / ((_log1 - _log2) * (_E0 - _E1))
+
+
+def _drop_by_search(claim: Claim) -> tuple[float, float, float]:
+    from scipy.optimize import minimize_scalar
+
+    at = {name: float(value) for name, value in claim.settings.items()}
+    a1, a2 = (1 - at["eta1"] * at["lam"]) ** 2, (1 - at["eta2"] * at["lam"]) ** 2
+    e1, e2 = (at[r] * at["sigma"] ** 2 / (2 * (2 - at[r] * at["lam"])) for r in ("eta1", "eta2"))
+    e0 = at["lam"] * at["theta0"] ** 2 / 2
+    found = minimize_scalar(
+        lambda t: (e1 + (e0 - e1) * a1**t - e2) * a2 ** (50 - t),  # any horizon
+        bounds=(0, 50),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return claim(**at), float(found.x), 1e-6
+
+
+def _drop_derivation() -> list[sp.Expr]:
+    l1, l2, e0, e1, e2, t, end = sp.symbols("l1 l2 e0 e1 e2 t end", real=True)
+    left = (e1 + (e0 - e1) * sp.exp(l1 * t) - e2) * sp.exp(l2 * (end - t))
+    found = sp.solve(sp.diff(left, t).subs(sp.exp(l1 * t), _x) / sp.exp(l2 * (end - t)), _x)[0]
+    return [sp.simplify(found - l2 * (e1 - e2) / ((l1 - l2) * (e0 - e1)))]
+
+
+best_drop_step = Claim(
+    id="slow_road.best_drop_step",
+    says="With one curvature the best step to drop at does not depend on the horizon.",
+    lhs="t",
+    parameters=("eta1", "eta2", "lam", "sigma", "theta0"),
+    formula=sp.Max(0, sp.log(_share) / _log1),
+    conditions=(
+        WITHIN,
+        LOWER,
+        Condition(_E0 > _E1, "the run starts at or below the old floor; drop at once"),
+    ),
+    derivation=_drop_derivation,
+    outside=_drop_by_search,
+    outside_source="a search over the step of the drop",
+    rivals=(Rival(sp.S.Zero, "at once"),),
+    settings={"eta1": R(1, 5), "eta2": R(1, 20), "lam": R(3, 2), "sigma": 2, "theta0": 5},
+    source="The minimum over the step of the drop of the loss at any later step.",
+)
