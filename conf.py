@@ -70,6 +70,8 @@ mathjax3_config = {
 
 # Pages
 html_theme = "sphinx_book_theme"
+html_use_index = False  # the search finds every name
+html_domain_indices = False
 html_title = "What the learning rate does"
 html_favicon = "book/_static/favicon.svg"
 html_static_path = ["book/_static"]

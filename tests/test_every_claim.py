@@ -89,4 +89,7 @@ def test_the_book_and_the_claims_agree():
     cited = set(re.findall(rf"\b(?:{chapters})\.[a-z_0-9]+\b", "\n".join(pages.values())))
     cited = {c for c in cited if not c.endswith((".md", ".py"))}
     assert cited <= set(lr.claims()), cited - set(lr.claims())
-    assert set(lr.claims()) <= cited, set(lr.claims()) - cited
+    # "Also known", at the end of a chapter, shows in a loop what its argument did not
+    looped = {c for c in chapters.split("|") if f'chapter == "{c}"' in pages.get(f"{c}.md", "")}
+    missing = {id for id in lr.claims() if id not in cited and id.split(".")[0] not in looped}
+    assert not missing, missing

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_the_numbers_do_not_depend_on_the_workers():
         )
 
     results = [run(None)]
-    for pool in (ThreadPoolExecutor(1), ThreadPoolExecutor(8), ProcessPoolExecutor(2)):
+    for pool in (ThreadPoolExecutor(1), ThreadPoolExecutor(8), ProcessPoolExecutor(2, mp_context=get_context("spawn"))):
         with pool:
             results.append(run(pool))
     for other in results[1:]:
