@@ -372,7 +372,7 @@ class _Doubt:
 
     def mutants(self, kinds: Mapping[str, Witness]) -> tuple[int, dict[str, int], list[sp.Expr]]:
         formula = self.claim.formula
-        if formula is None or self.claim.given:
+        if formula is None or self.claim.given or not kinds.keys() & {"enumeration", "simulation"}:
             return 0, {}, []
         different = [m for m in mutants(formula) if _differ(m, formula)]
         killed = {kind: 0 for kind in ("enumeration", "simulation") if kind in kinds}

@@ -76,7 +76,7 @@ class _Printer(LatexPrinter):
 
     def _print_Abs(self, expr: sp.Abs, exp: str | None = None) -> str:
         inner = expr.args[0]
-        text = rf"\left|{self._print(-inner if inner.could_extract_minus_sign() else inner)}\right|"
+        text = rf"\left|{self._print(-inner if inner.as_coeff_Add()[0].is_negative else inner)}\right|"
         return f"{text}^{{{exp}}}" if exp else text
 
 
