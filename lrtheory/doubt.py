@@ -174,7 +174,7 @@ class _Doubt:
             return sp.nan
         if self.claim.about is None:  # nothing to enumerate: a float does
             return sp.N(value)
-        return sp.simplify(sp.expand_log(value, force=True)) if value.has(sp.log) else value
+        return _rational_near(value) if value.has(sp.log) else value
 
     @cached_property
     def value(self) -> sp.Expr:
@@ -400,6 +400,15 @@ class _Doubt:
         assert estimate is not None  # the simulation has run
         z = (estimate.value + float(self.value) - number) / estimate.error
         return z < -self.threshold if isinstance(self.relation, AtLeast) else abs(z) > self.threshold
+
+
+def _rational_near(value: sp.Expr) -> sp.Expr:
+    """A quotient of logarithms that is a small fraction to fifty digits, as that fraction; else the value itself."""
+    number = sp.N(value, 60)
+    if not number.is_real or not number.is_finite:
+        return value
+    near = sp.Rational(str(Fraction(str(number)).limit_denominator(10**6)))
+    return near if abs(number - near) < sp.Float("1e-50", 60) else value
 
 
 def _short(value: sp.Expr) -> str:

@@ -9,10 +9,10 @@ import sympy as sp
 
 from ..expectation import THETA as theta
 from ..expectation import E
-from ..ledger import Claim, Condition, Rival, Root
+from ..ledger import Claim, Condition, Minimum, Rival, Root
 from ..letters import symbols
 from . import quick_win
-from .quick_win import LOWER
+from .quick_win import LOWER, STABLE_BEFORE
 
 eta, eta1, eta2, lam, sigma, theta0, k, tau = symbols("eta eta1 eta2 lam sigma theta0 k tau")
 lam_fast, lam_slow, slow_excess, slow_excess0, horizon = symbols("lam_fast lam_slow slow_excess slow_excess0 horizon")
@@ -20,6 +20,12 @@ oo, R = sp.oo, sp.Rational
 
 STABLE = Condition(eta1 * lam_fast < 2, "the steep mode would diverge; lower eta1 below 2/lam_fast")
 WITHIN = Condition(eta1 * lam < 1, "a step would overshoot the minimum; lower eta1 below 1/lam")
+NO_JUMP = tuple(
+    Condition(sp.Ne(rate * lam, 1), "a step would reach the minimum, and no step remain; move the rate off 1/lam")
+    for rate in (eta1, eta2)
+)
+# a positive letter is never 0 to SymPy, but a caller may give 0
+NOISY = Condition(sp.Gt(sigma, 0, evaluate=False), "without noise there is no quick win; keep the rate")
 SLOW = Condition(eta1 * lam_slow < 1, "the flat mode must not overshoot; lower eta1 below 1/lam_slow")
 
 A, b, B_fast = (1 - eta1 * lam_slow) ** 2, (1 - eta2 * lam_slow) ** 2, (1 - eta2 * lam_fast) ** 2
@@ -32,8 +38,11 @@ slowdown = Claim(
     parameters=("eta1", "eta2", "lam"),
     formula=sp.log(sp.Abs(1 - eta1 * lam)) / sp.log(sp.Abs(1 - eta2 * lam)),
     about=sp.log(sp.Abs(E(theta, (eta1, 1)) / theta0)) / sp.log(sp.Abs(E(theta, (eta2, 1)) / theta0)),
-    conditions=(WITHIN, LOWER),
-    rivals=(Rival(eta1 / eta2, "the ratio of the rates"),),
+    conditions=(STABLE_BEFORE, *NO_JUMP, LOWER),
+    rivals=(
+        Rival(eta1 / eta2, "the ratio of the rates"),
+        Rival(sp.S.One, "a smaller rate is as fast"),
+    ),
     settings={"eta1": R(1, 2), "eta2": R(1, 8), "lam": R(3, 2), "sigma": R(1, 2), "theta0": 4},
     source="Two relaxation times, {eq}`noise_floor.relaxation_time`, divided.",
 )
@@ -61,6 +70,11 @@ gap = Claim(
     rivals=(
         Rival(slow_excess * (b**k - A**k), "a drop without a quick win"),
         Rival(-Q * (1 - B_fast**k), "a drop that costs nothing"),
+        Rival(slow_excess * (b**k - A**k) - Q, "the whole quick win at once"),
+        Rival(
+            slow_excess * (b**k - A**k) - (eta1 - eta2) * sigma**2 / 4 * (1 - B_fast**k),
+            "the diffusion limit of the quick win",
+        ),
     ),
     settings={
         "eta1": 1,
@@ -78,33 +92,67 @@ gap = Claim(
 def _crossings(
     eta1: float, eta2: float, lam_fast: float, lam_slow: float, sigma: float, slow_excess: float
 ) -> tuple[float, float]:
-    """The first and the second step, as real numbers, at which the curves cross; inf where they do not."""
-    from scipy.optimize import brentq, minimize_scalar
+    """The first and the second step, as real numbers, at which the curves cross; inf where they do not.
 
-    log_kept, log_lowered = (2 * math.log(1 - rate * lam_slow) for rate in (eta1, eta2))
+    The gap is a sum of four exponentials (one of them constant), which has three roots at most; one is k = 0.  So it
+    has one maximum at most where it is positive, and the crossings lie on its two sides.
+    """
+    from scipy.optimize import brentq
+
+    kept, lowered = (2 * math.log1p(-rate * lam_slow) for rate in (eta1, eta2))  # ln A, ln b
     shrink = (1 - eta2 * lam_fast) ** 2
+    paying = math.log(shrink) if shrink else -math.inf  # ln B
     win = sigma**2 / 2 * (eta1 / (2 - eta1 * lam_fast) - eta2 / (2 - eta2 * lam_fast))
+    if slow_excess == 0:
+        return math.inf, math.inf
+    if win == 0:
+        return 0.0, math.inf  # behind for ever: there is nothing to win
 
     def above(k: float) -> float:
-        paid = win * (1 - (shrink**k if shrink else float(k == 0)))
-        return slow_excess * (math.exp(k * log_lowered) - math.exp(k * log_kept)) - paid
+        return slow_excess * (math.expm1(k * lowered) - math.expm1(k * kept)) + win * math.expm1(k * paying)
 
-    # long after both flat modes have arrived, only the quick win is left
-    end = 60 / -log_lowered + (60 / -math.log(shrink) if shrink > 0 else 0)
-    # the debt is largest between the two relaxation times; search its whole range on a fine grid
+    def slope(k: float) -> float:
+        paid = win * paying * math.exp(k * paying) if shrink else 0.0
+        return slow_excess * (lowered * math.exp(k * lowered) - kept * math.exp(k * kept)) + paid
+
+    # the debt e b**k alone is below the win by then, and half of the win or more is paid
+    end = max(math.log(2 + 4 * slow_excess / win) / -lowered, 1 / -paying)
     grid = [end * (i / 4000) ** 3 for i in range(1, 4001)]
     top = max(range(4000), key=lambda i: above(grid[i]))
     low, high = grid[max(top - 1, 0)], grid[min(top + 1, 3999)]
-    peak = float(minimize_scalar(lambda k: -above(k), bounds=(low, high), method="bounded").x)
-    peak = max(peak, grid[top], key=above)
-    if slow_excess == 0 or above(peak) < -1e-12 * win:
-        return math.inf, math.inf
-    if above(peak) <= 1e-12 * win:
+    # where the slope keeps its sign the gap has no maximum, and is negative
+    peak = brentq(slope, low, high, xtol=1e-14 * high) if slope(low) > 0 > slope(high) else grid[top]
+    if abs(above(peak)) <= 1e-13 * (win + slow_excess):
         return peak, peak
-    second = brentq(above, peak, end, xtol=1e-12)
-    rises = slow_excess * (log_lowered - log_kept) > win * (-math.log(shrink) if shrink else math.inf)
-    first = 0.0 if rises else brentq(above, 1e-12 * peak, peak, xtol=1e-12)
+    if above(peak) < 0:
+        return math.inf, math.inf
+    second = brentq(above, peak, end, xtol=1e-14 * end)
+    first = 0.0 if above(1e-12 * peak) >= 0 else brentq(above, 1e-12 * peak, peak, xtol=1e-14 * peak)
     return float(first), float(second)
+
+
+def _by_quadratic(claim: Claim) -> tuple[list[float], list[float], float]:
+    """Where b**2 = A and eta2 lam_fast = 1, the crossings solve a quadratic; elsewhere a scan brackets them."""
+    import numpy as np
+
+    from ..schedules import constant, drop, expected_loss
+
+    first = claim.id.endswith("first_crossing")
+    exact = {"eta1": 0.19, "eta2": 0.1, "lam_fast": 10.0, "lam_slow": 1.0, "sigma": 1.5, "slow_excess": 20.0}
+    win = quick_win.size(eta1=0.19, eta2=0.1, lam=10.0, sigma=1.5)
+    root = (1 + (1 if first else -1) * math.sqrt(1 - 4 * win / exact["slow_excess"])) / 2
+    # the step loss of the two schedules, from the floor, with no formula for the gap
+    at = {"eta1": 0.2, "eta2": 0.03, "lam_fast": 1.5, "lam_slow": 0.01, "sigma": 1.0, "slow_excess": 0.3}
+    floor = at["eta1"] / (2 - at["eta1"] * at["lam_fast"]) * at["sigma"] ** 2 / at["lam_fast"]
+    start = [math.sqrt(floor), math.sqrt(2 * at["slow_excess"] / at["lam_slow"])]
+    kept, lowered = (
+        expected_loss(rate, [at["lam_fast"], at["lam_slow"]], [at["sigma"] ** 2, 0], start, 3000)
+        for rate in (constant(at["eta1"]), drop(at["eta1"], at["eta2"], 0))
+    )
+    behind = np.flatnonzero(lowered[1:] > kept[1:]) + 1
+    step = int(behind[0] if first else behind[-1])
+    whole = math.ceil if first else math.floor
+    return [claim(**exact), whole(claim(**at))], [math.log(root) / math.log(0.9**2), step], 1e-9
 
 
 _crossing_parameters = ("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess")
@@ -131,6 +179,8 @@ first_crossing = Claim(
     relation=Root("k"),
     conditions=_crossing_conditions,
     settings=_exact_case,
+    outside=_by_quadratic,
+    outside_source="the quadratic where there is one, and a scan of every step",
     source="The first root of {eq}`slow_road.gap`, found numerically; never is infinity.",
 )
 second_crossing = Claim(
@@ -145,11 +195,26 @@ second_crossing = Claim(
     relation=Root("k"),
     conditions=_crossing_conditions,
     settings={"eta1": R(3, 4), "eta2": R(1, 2), "lam_fast": 2, "lam_slow": 1, "sigma": 1, "slow_excess": R(128, 15)},
+    outside=_by_quadratic,
+    outside_source="the quadratic where there is one, and a scan of every step",
     source="The last root of {eq}`slow_road.gap`, found numerically; never is infinity.",
 )
 _rho = sp.Symbol("rho", positive=True)
-_x = sp.Symbol("w", positive=True)
+_w = sp.Symbol("w", positive=True)
 _ratio = sp.log(sp.Abs(1 - eta2 * lam_slow)) / sp.log(sp.Abs(1 - eta1 * lam_slow))
+
+
+def _largest_lag_derivation() -> list[sp.Expr]:
+    # with w = A**k the lag is w**rho - w
+    lag, best = _w**_rho - _w, _rho ** (1 / (1 - _rho))
+    largest = _rho ** (_rho / (1 - _rho)) * (1 - _rho)
+    residuals = sp.diff(lag, _w).subs(_w, best), lag.subs(_w, best) - largest
+    return [
+        sp.powsimp(sp.powdenest(sp.expand(r), force=True)).replace(
+            lambda e: e.is_Pow, lambda e: e.base ** sp.ratsimp(e.exp)
+        )
+        for r in residuals
+    ]
 
 
 def _largest_by_search(claim: Claim) -> tuple[float, float, float]:
@@ -168,11 +233,7 @@ largest_lag = Claim(
     parameters=("eta1", "eta2", "lam_slow"),
     formula=_ratio ** (_ratio / (1 - _ratio)) * (1 - _ratio),
     conditions=(SLOW, LOWER),
-    # with w = A**k the lag is w**rho - w: stationary where rho w**(rho - 1) = 1, and w**(1 - rho) = rho there
-    derivation=lambda: [
-        sp.log(_rho) + (_rho - 1) * sp.log(_rho) / (1 - _rho),
-        sp.exp((1 - _rho) * sp.log(_rho) / (1 - _rho)) - _rho,
-    ],
+    derivation=_largest_lag_derivation,
     outside=_largest_by_search,
     outside_source="a search over k",
     rivals=(Rival(1 - _ratio, "the ratio of the rates alone"),),
@@ -180,7 +241,10 @@ largest_lag = Claim(
     source="The maximum over k; the curves cross if this, times the flat mode's loss, exceeds the quick win.",
 )
 _log_ratio = sp.log(b / A)
-_unclipped = sp.log(Q * sp.Abs(sp.log(B_fast)) / (slow_excess0 * A**horizon * _log_ratio)) / sp.log(b / (A * B_fast))
+# A**horizon is taken out of the logarithm: it would underflow in a long run
+_unclipped = (sp.log(Q * sp.Abs(sp.log(B_fast)) / (slow_excess0 * _log_ratio)) - horizon * sp.log(A)) / sp.log(
+    b / (A * B_fast)
+)
 
 
 def _final_losses(**at: float) -> list[float]:
@@ -212,6 +276,23 @@ def _best_by_trying(claim: Claim) -> tuple[float, float, float]:
     return claim(**at), float(best), 0.5 / best  # the best whole number of steps is the nearest one
 
 
+# the steep mode from its old floor, the flat one from e0 at step 0
+_last_loss = E(lam_fast / 2 * theta**2, (eta1, oo), (eta2, tau), lam=lam_fast) + slow_excess0 * E(
+    theta**2, (eta1, horizon - tau), (eta2, tau), start=1, lam=lam_slow, sigma=0
+)
+
+
+def _slope_at_best() -> list[sp.Expr]:
+    # the loss at the horizon is e0 A**(T - tau) b**tau + Q B**tau and a constant; here in logarithms of A, b and B,
+    # with p = -ln B, the pace of the quick win
+    ln_a, ln_b = sp.symbols("ln_a ln_b", real=True)
+    e, q, p = sp.symbols("e q p", positive=True)
+    last = e * sp.exp(ln_a * (horizon - tau) + ln_b * tau) + q * sp.exp(-p * tau)
+    best = (sp.log(q * p / (e * (ln_b - ln_a))) - horizon * ln_a) / (ln_b - ln_a + p)
+    ratio = sp.diff(last - q * sp.exp(-p * tau), tau) / sp.diff(-q * sp.exp(-p * tau), tau)
+    return [sp.simplify(sp.expand_log(sp.log(sp.powsimp(ratio)), force=True).subs(tau, best))]
+
+
 best_steps_after_drop = Claim(
     id="slow_road.best_steps_after_drop",
     says="When to drop: the best number of steps to leave after it, until a horizon.",
@@ -222,33 +303,26 @@ best_steps_after_drop = Claim(
         STABLE,
         SLOW,
         LOWER,
+        NOISY,
         Condition(sp.Ne(eta2 * lam_fast, 1), "the steep mode would arrive in one step; move eta2 off 1/lam_fast"),
     ),
-    derivation=lambda: [
-        # the slope of e0 A**(T - tau) b**tau + Q B**tau, in logarithms of A, b and B, at the formula
-        _slope_at_best()
-    ],
+    about=_last_loss,
+    relation=Minimum("tau"),
+    derivation=_slope_at_best,
     outside=_best_by_trying,
     outside_source="every whole number of steps, tried",
     rivals=(Rival(horizon / 2, "half of the run"), Rival(horizon, "from the start")),
     settings={
-        "eta1": R(1, 5),
-        "eta2": R(1, 50),
+        "eta1": R(1, 2),
+        "eta2": R(1, 8),
         "lam_fast": R(3, 2),
-        "lam_slow": R(1, 10),
+        "lam_slow": R(1, 2),
         "sigma": 2,
-        "slow_excess0": 7,
-        "horizon": 120,
+        "slow_excess0": 4,
+        "horizon": 7,
     },
     source="The minimum of the loss at the horizon over the step of the drop, clipped to the run.",
 )
-
-
-def _slope_at_best() -> sp.Expr:
-    la, lb, lc, e, q = sp.symbols("la lb lc e q", real=True)  # the logarithms of A, b, B; e0; Q
-    slope_slow, slope_fast = e * sp.exp(la * horizon) * (lb - la), q * lc  # at tau = 0; each then grows by its factor
-    best = sp.log(-slope_fast / slope_slow) / (lb - la - lc)
-    return sp.simplify(slope_slow * sp.exp((lb - la - lc) * best) + slope_fast)
 
 
 _E1, _E2 = (rate * sigma**2 / (2 * (2 - rate * lam)) for rate in (eta1, eta2))
@@ -276,25 +350,30 @@ def _drop_by_search(claim: Claim) -> tuple[float, float, float]:
 def _drop_derivation() -> list[sp.Expr]:
     l1, l2, e0, e1, e2, t, end = sp.symbols("l1 l2 e0 e1 e2 t end", real=True)
     left = (e1 + (e0 - e1) * sp.exp(l1 * t) - e2) * sp.exp(l2 * (end - t))
-    found = sp.solve(sp.diff(left, t).subs(sp.exp(l1 * t), _x) / sp.exp(l2 * (end - t)), _x)[0]
+    found = sp.solve(sp.diff(left, t).subs(sp.exp(l1 * t), _w) / sp.exp(l2 * (end - t)), _w)[0]
     return [sp.simplify(found - l2 * (e1 - e2) / ((l1 - l2) * (e0 - e1)))]
 
 
 best_drop_step = Claim(
     id="slow_road.best_drop_step",
     says="With one curvature the best step to drop at does not depend on the horizon.",
-    lhs="t",
+    lhs=r"t^\star",
     parameters=("eta1", "eta2", "lam", "sigma", "theta0"),
     formula=sp.Max(0, sp.log(_share) / _log1),
     conditions=(
         WITHIN,
         LOWER,
+        NOISY,
         Condition(_E0 > _E1, "the run starts at or below the old floor; drop at once"),
     ),
     derivation=_drop_derivation,
     outside=_drop_by_search,
     outside_source="a search over the step of the drop",
-    rivals=(Rival(sp.S.Zero, "at once"),),
+    rivals=(
+        Rival(sp.S.Zero, "at once"),
+        Rival(sp.log(eta2 / (eta1 - eta2) * (_E1 - _E2) / (_E0 - _E1)) / _log1, "the small-rate rule of thumb"),
+        Rival(sp.log((_E1 - _E2) / (_E0 - _E1)) / _log1, "once the excess over the floor equals the quick win"),
+    ),
     settings={"eta1": R(1, 5), "eta2": R(1, 20), "lam": R(3, 2), "sigma": 2, "theta0": 5},
     source="The minimum over the step of the drop of the loss at any later step.",
 )
