@@ -57,16 +57,64 @@ class Run:
         return _traced(*self.rule).where(dict(self.where))
 
 
-class Expectation(sp.AtomicExpr):
-    """An atom with an observable and the run that it is observed on; made by `E`."""
+@dataclass(frozen=True)
+class Sample:
+    """Sample means of some readings, the covariance matrix of these means, and the steps that it took."""
+
+    means: Sequence[float] | np.ndarray
+    covariance: np.ndarray
+    chain_steps: int
+
+
+class Reading(sp.AtomicExpr):
+    """Something that can be read off a rule in up to three independent ways; claims are made of such atoms.
+
+    A reading that cannot be derived, enumerated or simulated inherits the method that says so.
+    """
 
     is_commutative = True
     is_real = True
 
+    @property
+    def run(self) -> Any:
+        """Readings with equal runs are simulated on the same chains."""
+        return self
+
+    def derive(self) -> sp.Expr:
+        """The reading as an expression in the parameters."""
+        raise NotImplementedError(f"{self} has no derivation: give the claim one of its own")
+
+    def enumerate(self, settings: Mapping[str, Any]) -> sp.Rational:
+        """Its exact value at exact settings."""
+        raise NotImplementedError(f"{self} cannot be enumerated: say enumerable=False in the claim")
+
+    def sample(
+        self,
+        members: Sequence[Any],
+        settings: Mapping[str, Any],
+        law: Noise,
+        chains: int,
+        seed: int,
+        executor: Executor | None,
+    ) -> Sample:
+        """Sample means of `members`, which are this reading and others on the same run."""
+        raise NotImplementedError(f"{self} cannot be simulated: say simulable=False in the claim")
+
+
+class Expectation(Reading):
+    """An atom with an observable and the run that it is observed on; made by `E`."""
+
+    observable: sp.Expr
+    _run: Run
+
     def __new__(cls, observable: sp.Expr, run: Run) -> Expectation:
         obj = super().__new__(cls)
-        obj.observable, obj.run = observable, run
+        obj.observable, obj._run = observable, run
         return obj
+
+    @property
+    def run(self) -> Run:
+        return self._run
 
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.observable, self.run)
@@ -76,6 +124,26 @@ class Expectation(sp.AtomicExpr):
 
     def _latex(self, printer: Any) -> str:
         return rf"\mathbb{{E}}\left[{printer._print(self.observable)}\right]"
+
+    def derive(self) -> sp.Expr:
+        return _derive(self)
+
+    def enumerate(self, settings: Mapping[str, Any]) -> sp.Rational:
+        return _enumerate(self, settings)
+
+    def sample(
+        self,
+        members: Sequence[Any],
+        settings: Mapping[str, Any],
+        law: Noise,
+        chains: int,
+        seed: int,
+        executor: Executor | None,
+    ) -> Sample:
+        observables = [e.observable for e in members]
+        result, work = _simulate_run(self.run, observables, settings, law, chains, seed, executor)
+        columns = [result.observables.index(exact_value(o, settings)) for o in observables]
+        return Sample(result.means[-1, columns], result.covariance[-1][np.ix_(columns, columns)], work)
 
 
 def E(  # the letter of the field
@@ -106,9 +174,9 @@ def E(  # the letter of the field
     return Expectation(sp.sympify(observable), run)
 
 
-def atoms(expr: sp.Expr) -> list[Expectation]:
-    """The expectations in an expression, in a fixed order."""
-    return sorted(expr.atoms(Expectation), key=lambda e: (str(e.observable), str(e.run)))
+def atoms(expr: sp.Expr) -> list[Reading]:
+    """The readings in an expression, in a fixed order."""
+    return sorted(expr.atoms(Reading), key=lambda e: (str(e), str(e.run)))
 
 
 # --- first reading: derived from the moment equations ------------------------------------------------------------
@@ -133,18 +201,19 @@ def derived(expr: sp.Expr) -> sp.Expr:
     >>> derived(E(THETA**2, (ETA, 1), start=0))
     eta**2*sigma**2
     """
-    return expr.xreplace({e: _derive(e) for e in atoms(expr)})
+    return expr.xreplace({e: e.derive() for e in atoms(expr)})
 
 
 # --- second reading: every path of ±1 noise, exactly --------------------------------------------------------------
 
 
-def _exact_value(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
+def exact_value(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
+    """The expression with its letters replaced by the settings."""
     return expr.subs({s: settings[s.name] for s in expr.free_symbols if s.name in settings})
 
 
 def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:
-    value = _exact_value(steps, settings)
+    value = exact_value(steps, settings)
     if not value.is_Integer:
         raise ValueError(f"{steps} = {value} is not a whole number of steps: choose settings that make it one")
     return int(value)
@@ -153,14 +222,14 @@ def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:
 def _paths(e: Expectation, rec: Recursion, settings: Mapping[str, Any], first: int | Paths) -> Paths:
     """The phases one after the other; `first` steps (or a ready law) stand for an endless first phase."""
     endless = e.run.phases[0][1] is sp.oo  # then the start does not matter
-    start = {THETA: sp.S.Zero if endless else _exact_value(e.run.start, settings)}
+    start = {THETA: sp.S.Zero if endless else exact_value(e.run.start, settings)}
     paths: Paths | None = None
     for i, (rate, steps) in enumerate(e.run.phases):
         last = i == len(e.run.phases) - 1
         now = rec.remembering() if WAS in e.observable.free_symbols and last else rec
         at = {s.name: settings[s.name] for s in now.parameters if s is not ETA}
         if any(s is ETA for s in now.parameters):
-            at["eta"] = exact("eta", _exact_value(rate, settings))
+            at["eta"] = exact("eta", exact_value(rate, settings))
         if steps is sp.oo and isinstance(first, Paths):
             paths = first
         else:
@@ -179,7 +248,7 @@ def _enumerate(e: Expectation, settings: Mapping[str, Any]) -> sp.Rational:
         tuple((s, rademacher if law is any_law else law) for s, law in rec.noises),
         rec.next_state,
     )
-    observable = _exact_value(e.observable, settings)
+    observable = exact_value(e.observable, settings)
     if e.run.phases[0][1] is not sp.oo:
         return _paths(e, rec, settings, 0)[observable]
     if _Algebra(rec).affine:
@@ -189,17 +258,17 @@ def _enumerate(e: Expectation, settings: Mapping[str, Any]) -> sp.Rational:
             except ValueError:
                 if terms == 10:
                     raise
-    at = {"eta": exact("eta", _exact_value(e.run.phases[0][0], settings))}
+    at = {"eta": exact("eta", exact_value(e.run.phases[0][0], settings))}
 
     def long_run(start: Fraction) -> sp.Rational:
         law = stationary_law(rec, at, start={THETA: start})
         return _paths(e, rec, settings, law)[observable]
 
     if not isinstance(e.run.start, AnyPhase):
-        return long_run(exact("start", _exact_value(e.run.start, settings)))
+        return long_run(exact("start", exact_value(e.run.start, settings)))
     # Over the cells of the lattice the expectation is a polynomial of the phase, of degree 3 at most: Milne's three
     # inner points integrate it exactly.
-    width = exact("width", _exact_value(e.run.start.width, settings))
+    width = exact("width", exact_value(e.run.start.width, settings))
     weights = {Fraction(1, 4): Fraction(2, 3), Fraction(1, 2): Fraction(-1, 3), Fraction(3, 4): Fraction(2, 3)}
     return sp.Add(*(sp.Rational(w) * long_run(width * p) for p, w in weights.items()))
 
@@ -210,7 +279,7 @@ def enumerated(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
     >>> enumerated(E(THETA**2), {"eta": Fraction(1, 2), "lam": 1, "sigma": 1})
     1/3
     """
-    return _exact_value(expr.xreplace({e: _enumerate(e, settings) for e in atoms(expr)}), settings)
+    return exact_value(expr.xreplace({e: e.enumerate(settings) for e in atoms(expr)}), settings)
 
 
 # --- third reading: simulated --------------------------------------------------------------------------------------
@@ -260,7 +329,7 @@ def _simulate_run(
     etas: list[float] = []
     recall = 0
     for rate, steps in run.phases:
-        eta = float(_exact_value(rate, settings))
+        eta = float(exact_value(rate, settings))
         recall = len(etas)
         count = _settling_steps(rec, run, at | {"eta": eta}, observables) if steps is sp.oo else _whole(steps, settings)
         etas += [eta] * count
@@ -269,13 +338,13 @@ def _simulate_run(
     if ETA in rec.parameters:
         at["eta"] = etas  # type: ignore[assignment]
     start: Any = (
-        (phase, float(_exact_value(run.start.width, settings)))
+        (phase, float(exact_value(run.start.width, settings)))
         if isinstance(run.start, AnyPhase)
-        else float(_exact_value(run.start, settings))
+        else float(exact_value(run.start, settings))
         if run.phases[0][1] is not sp.oo or not _Algebra(rec).affine
         else 0.0
     )
-    seen = tuple(dict.fromkeys(_exact_value(o, settings) for o in observables))
+    seen = tuple(dict.fromkeys(exact_value(o, settings) for o in observables))
     result = monte_carlo.simulate(
         rec,
         at,
@@ -306,21 +375,20 @@ def simulated(
     >>> abs(estimate.value - 1 / 3) < 4 * estimate.error < 0.02
     True
     """
-    by_run: dict[Run, list[Expectation]] = {}
+    by_run: dict[Any, list[Reading]] = {}
     for e in atoms(expr):
         by_run.setdefault(e.run, []).append(e)
-    means: dict[Expectation, float] = {}
-    blocks: list[tuple[list[Expectation], np.ndarray]] = []
+    means: dict[Reading, float] = {}
+    blocks: list[tuple[list[Reading], np.ndarray]] = []
     chain_steps = 0
-    for i, (run, members) in enumerate(by_run.items()):
+    for i, members in enumerate(by_run.values()):
         own_seed = int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0])
-        result, work = _simulate_run(run, [e.observable for e in members], settings, law, chains, own_seed, executor)
-        chain_steps += work
-        columns = [result.observables.index(_exact_value(e.observable, settings)) for e in members]
-        means |= {e: float(result.means[-1, c]) for e, c in zip(members, columns, strict=True)}
-        blocks.append((members, result.covariance[-1][np.ix_(columns, columns)]))
+        sample = members[0].sample(members, settings, law, chains, own_seed, executor)
+        chain_steps += sample.chain_steps
+        means |= {e: float(m) for e, m in zip(members, sample.means, strict=True)}
+        blocks.append((members, sample.covariance))
     at_means = {e: sp.Float(m, 17) for e, m in means.items()}
-    numeric = _exact_value(expr, settings)
+    numeric = exact_value(expr, settings)
     value = float(numeric.xreplace(at_means))
     variance = 0.0
     for members, covariance in blocks:
