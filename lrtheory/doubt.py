@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from html import escape
+from itertools import product
 
 import numpy as np
 import sympy as sp
 
 from .expectation import Estimate, atoms, derived, enumerated, simulated
-from .ledger import AtLeast, AtMost, Claim, Equals, Minimum, Rival, Root
+from .ledger import AtLeast, AtMost, Claim, Equals, Minimum, Order, Rival, Root, over_modes
 from .letters import symbol
 from .mutation import mutants
 
@@ -127,15 +128,37 @@ def is_zero(expr: sp.Expr) -> bool:
     (True, False)
     """
     expr = sp.powdenest(sp.sympify(expr).replace(sp.log, _split_log))
-    expr = expr.replace(  # (a - 1)**(2 t) is (1 - a)**(2 t)
-        lambda e: e.is_Pow and e.base.is_Add and e.exp.is_even and e.base.could_extract_minus_sign(),
-        lambda e: sp.expand(-e.base) ** e.exp,
-    )
-    expr = sp.expand_power_exp(expr)
-    powers = {p: sp.Dummy() for p in expr.atoms(sp.Pow) if p.exp.free_symbols}
-    if sp.expand(sp.together(expr.xreplace(powers)).as_numer_denom()[0]) == 0:
+    letters: dict[tuple[sp.Expr, sp.Expr], sp.Dummy] = {}
+    expr = expr.replace(lambda e: e.is_Pow and e.exp.free_symbols, lambda e: _power_in_letters(e, letters))
+    signs = [d for (base, _), d in letters.items() if base is sp.S.NegativeOne]
+    cases = [dict(zip(signs, values, strict=True)) for values in product((1, -1), repeat=len(signs))]
+    if all(sp.expand(sp.together(expr.subs(case)).as_numer_denom()[0]) == 0 for case in cases):
         return True
-    return bool(sp.simplify(expr) == 0)
+    return bool(sp.simplify(expr.subs({d: base**unit for (base, unit), d in letters.items()})) == 0)
+
+
+def _power_in_letters(power: sp.Pow, letters: dict[tuple[sp.Expr, sp.Expr], sp.Dummy]) -> sp.Expr:
+    """base**(2 t + 1) as x**2 * base, where the letter x stands for base**t: powers become polynomials.
+
+    A base that is the negative of another's gives the same letter, times one for (-1)**t; so does each factor of
+    a product, which is right for whole numbers t.
+    """
+    result = sp.S.One
+    for factor in sp.Mul.make_args(sp.factor(power.base)):
+        base, inner = factor.as_base_exp()
+        parts = [(base, inner)]
+        if power.exp.is_integer and base.is_Add and base.could_extract_minus_sign():
+            parts = [(sp.S.NegativeOne, inner), (sp.expand(-base), inner)]
+        for term in sp.Add.make_args(sp.expand(power.exp)):
+            number, unit = term.as_coeff_Mul()
+            for part, times in parts:
+                whole = number * times
+                if unit is sp.S.One or not whole.is_Integer:
+                    result *= part ** (whole * unit)
+                elif part is not sp.S.NegativeOne or whole % 2:
+                    letter = letters.setdefault((part, unit), sp.Dummy(positive=part.is_positive))
+                    result *= letter ** (1 if part is sp.S.NegativeOne else whole)
+    return result
 
 
 def _as_exponentials(expr: sp.Expr, steps: sp.Symbol) -> sp.Expr:
@@ -163,11 +186,16 @@ class _Doubt:
         self.claim, self.relation, self.executor = claim, claim.relation, executor
         self.seed = int(np.random.SeedSequence([seed, zlib.crc32(claim.id.encode())]).generate_state(1)[0])
         self.threshold = sidak(tests)
-        self.settings = {k: sp.sympify(v) for k, v in claim.settings.items()}
+        self.settings = {k: sp.sympify(v) for k, v in claim.settings.items() if k != "lams"}
+        curvatures = list(map(sp.sympify, claim.settings.get("lams", ())))
+        self.modes = tuple(symbol(f"lam_{i + 1}") for i in range(len(curvatures)))
+        self.settings |= {s.name: c for s, c in zip(self.modes, curvatures, strict=True)}
         self.chains = self.chain_steps = 0
         self._estimate: Estimate | None = None
+        self._order: tuple[int, float, float] | None = None
 
     def at(self, expr: sp.Expr) -> sp.Expr:
+        expr = over_modes(expr, self.modes)
         try:
             value = expr.xreplace({s: self.settings[s.name] for s in expr.free_symbols if s.name in self.settings})
         except ValueError:  # a mutant's Max of a complex number
@@ -181,20 +209,32 @@ class _Doubt:
         """What the claim says at its settings (a rational near it, where it is numeric)."""
         if self.claim.formula is not None:
             return self.at(self._with_given(self.claim.formula))
-        number = self.claim(**{name: float(self.settings[name]) for name in self.claim.parameters})
+        number = self.claim(
+            **{
+                name: [float(self.settings[s.name]) for s in self.modes]
+                if name == "lams"
+                else float(self.settings[name])
+                for name in self.claim.parameters
+            }
+        )
         return sp.Rational(str(Fraction(number).limit_denominator(10**7)))
 
     def _with_given(self, formula: sp.Expr) -> sp.Expr:
-        return formula.subs({symbol(name): e for name, e in self.claim.given.items()})
+        return over_modes(formula, self.modes).subs({symbol(name): e for name, e in self.claim.given.items()})
 
     @property
     def about(self) -> sp.Expr:
         assert self.claim.about is not None
         return self.claim.about
 
+    @property
+    def unknown(self) -> str:
+        """The parameter in which the claim is a root, a minimum or an order."""
+        return self.relation.over if isinstance(self.relation, Minimum) else self.relation.of  # type: ignore[union-attr]
+
     def located(self, value: sp.Expr) -> dict[str, sp.Expr]:
         """The settings with the unknown of a Root or Minimum at this value (a whole number if it counts steps)."""
-        name = self.relation.of if isinstance(self.relation, Root) else self.relation.over  # type: ignore[union-attr]
+        name = self.unknown
         if symbol(name).is_integer and isinstance(self.relation, Minimum):
             value = sp.Integer(round(float(value)))
         return {**self.settings, name: value}
@@ -209,8 +249,7 @@ class _Doubt:
             return None
         found = derived(self.about)
         if isinstance(self.relation, (Root, Minimum)):
-            name = self.relation.of if isinstance(self.relation, Root) else self.relation.over
-            unknown = symbol(name)
+            unknown = symbol(self.unknown)
             residual = sp.diff(found, unknown) if isinstance(self.relation, Minimum) else found
             if self.claim.formula is not None:
                 good = is_zero(_as_exponentials(residual, unknown).subs(unknown, self.claim.formula))
@@ -223,6 +262,11 @@ class _Doubt:
             ]
             relative = abs(self._number(residual, self.value) / (sides[1] - sides[0])) / 50
             return Witness("derivation", relative < 1e-6, f"the derived equation holds to {relative:.0e}")
+        if isinstance(self.relation, Order):
+            unknown = symbol(self.unknown)
+            leading = sp.limit(sp.cancel(found / unknown**self.value), unknown, 0)
+            good = bool(leading.is_finite and leading.is_nonzero)
+            return Witness("derivation", good, f"the leading term is {latex_free(leading * unknown**self.value)}")
         residual = found - derived(self._with_given(self.claim.formula))
         if isinstance(self.relation, Equals):
             return Witness("derivation", is_zero(residual), "the derived formula equals the typed one")
@@ -231,8 +275,7 @@ class _Doubt:
         return Witness("derivation", good, f"the derived difference is {latex_free(sp.factor(residual))}")
 
     def _number(self, expr: sp.Expr, value: sp.Expr) -> float:
-        name = self.relation.of if isinstance(self.relation, Root) else self.relation.over  # type: ignore[union-attr]
-        return float(sp.N(self.at(expr.subs(symbol(name), value))))
+        return float(sp.N(self.at(expr.subs(symbol(self.unknown), value))))
 
     # -- experiments: what an expression of expectations is, by enumeration or simulation --
 
@@ -251,8 +294,7 @@ class _Doubt:
     @cached_property
     def bracket(self) -> tuple[sp.Expr, sp.Expr]:
         """Admissible values on both sides of the claimed root or minimum, as close as a check can see."""
-        name = self.relation.of if isinstance(self.relation, Root) else self.relation.over  # type: ignore[union-attr]
-        if symbol(name).is_integer:
+        if symbol(self.unknown).is_integer:
             middle = round(float(self.value))
             return sp.Integer(max(middle - 1, 0)), sp.Integer(middle + 1)
         return self.value / _NEAR, self.value * _NEAR
@@ -263,6 +305,24 @@ class _Doubt:
     @cached_property
     def _exact_value(self) -> sp.Expr:
         return enumerated(*self.difference(None))
+
+    def _halved(self) -> list[dict[str, sp.Expr]]:
+        """The settings, with the small parameter of an order halved and halved again."""
+        return [{**self.settings, self.unknown: self.settings[self.unknown] / 2**i} for i in range(3)]
+
+    @cached_property
+    def _exact_order(self) -> tuple[float, float]:
+        """The slope of the logarithms, extrapolated, and how much the extrapolation moved it."""
+        first, second = _slopes([float(enumerated(self.about, at)) for at in self._halved()])
+        return 2 * second - first, abs(second - first)
+
+    def order_estimate(self, chains: int) -> tuple[float, float]:
+        """The simulated order and its standard error."""
+        found = [self.estimate(self.about, at, chains, salt=20 + i) for i, at in enumerate(self._halved())]
+        first, second = _slopes([e.value for e in found])
+        # 2 second - first is -log2 of v0 / v1**3 * v2**2
+        relative = [w * e.error / e.value for w, e in zip((1, 3, 2), found, strict=True)]
+        return 2 * second - first, math.hypot(*relative) / math.log(2)
 
     def exactly_false(self, formula: sp.Expr | None) -> bool:
         """Whether enumeration refutes a formula (None: the claim)."""
@@ -275,6 +335,9 @@ class _Doubt:
             if isinstance(self.relation, Minimum):
                 return not all(end > middle for end in ends)
             return not (sp.simplify(middle) == 0 and ends[0] * ends[1] < 0)
+        if isinstance(self.relation, Order):
+            order, error = self._exact_order
+            return abs(order - float(self.value if formula is None else self.at(formula))) > error
         difference = self._exact_value if formula is None else enumerated(*self.difference(formula))
         return not self.holds(0.0 if sp.simplify(difference) == 0 else float(difference))
 
@@ -282,6 +345,8 @@ class _Doubt:
         if not self.claim.enumerable or self.claim.about is None:
             return None
         words = {Minimum: "higher on both sides", Root: "0 there, of opposite signs beside"}.get(type(self.relation))
+        if isinstance(self.relation, Order):
+            words = "the order is {:.4f} ± {:.4f}".format(*self._exact_order)
         if isinstance(self.relation, (AtLeast, AtMost)):
             words = f"it differs by {_short(self._exact_value)}"
         elif self.claim.given:
@@ -304,6 +369,11 @@ class _Doubt:
                 high = self.estimate(self.about, self.located(other), chains, salt=1 + i)
                 zs.append((high.value - low.value) / math.hypot(high.error, low.error))
             return min(zs)
+        if isinstance(self.relation, Order):
+            if self._order is None or self._order[0] != chains:
+                self._order = (chains, *self.order_estimate(chains))
+            _, order, error = self._order
+            return (order - float(self.value if formula is None else self.at(formula))) / error
         expr, settings = self.difference(formula)
         if formula is not None and atoms(expr) == atoms(self.about) and not isinstance(self.relation, Root):
             # the same chains: only the typed number differs
@@ -326,6 +396,9 @@ class _Doubt:
             pilot = [abs(self.z(r.formula, FEWEST)) for r in self.claim.rivals]
             nearest = min(pilot, default=POWER)
             return _clipped(FEWEST * (1.5 * POWER / max(nearest, 0.1)) ** 2)
+        if isinstance(self.relation, Order):
+            gap = min((abs(float(self.value) - float(self.at(r.formula))) for r in self.claim.rivals), default=0.5)
+            return _clipped(FEWEST * (1.2 * POWER * self.order_estimate(FEWEST)[1] / gap) ** 2)
         expr, settings = self.difference(None)
         spread = self.estimate(expr, settings, FEWEST, salt=7).error * math.sqrt(FEWEST)
         gaps = [] if isinstance(self.relation, Root) or self.claim.given else [abs(float(self.value)) / 20]
@@ -394,12 +467,22 @@ class _Doubt:
             return True
         if isinstance(self.relation, (Root, Minimum)):
             return kind == "enumeration" and self.exactly_false(mutant)  # the simulation would need a run for each
+        if isinstance(self.relation, Order):
+            if kind == "enumeration":
+                return self.exactly_false(mutant)
+            return abs(self.z(mutant, self.chains)) > self.threshold
         if kind == "enumeration":
             return not self.holds(float(self._exact_value + self.value) - number)
         estimate = self._estimate
         assert estimate is not None  # the simulation has run
         z = (estimate.value + float(self.value) - number) / estimate.error
         return z < -self.threshold if isinstance(self.relation, AtLeast) else abs(z) > self.threshold
+
+
+def _slopes(values: list[float]) -> tuple[float, float]:
+    """The slopes of log value against log parameter, where the parameter is halved from one value to the next."""
+    a, b, c = (math.log2(abs(v)) for v in values)
+    return a - b, b - c
 
 
 def _rational_near(value: sp.Expr) -> sp.Expr:
@@ -428,6 +511,7 @@ def _clipped(chains: float) -> int:
 
 def _differ(a: sp.Expr, b: sp.Expr) -> bool:
     """Whether two formulas differ at one of a few points (a proof that they are not equal)."""
+    a, b = (over_modes(e, [symbol("lam_1"), symbol("lam_2")]) for e in (a, b))
     letters = sorted(a.free_symbols | b.free_symbols, key=str)
     for shift in (2, 5):
         point = {

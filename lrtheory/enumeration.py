@@ -196,6 +196,49 @@ def limit(sequence: Sequence[Any]) -> sp.Rational:
     raise ValueError(f"{len(terms)} terms do not settle on a limit: give more terms")
 
 
+def long_run(rec: Recursion, parameters: Mapping[sp.Symbol | str, Any], observable: sp.Expr) -> sp.Rational:
+    """The long-run expectation of a polynomial in the state of an affine rule, from single steps only.
+
+    For rules with too many outcomes to follow for several steps: the outcomes of one step from enough starts
+    determine the map of the moments, whose fixed point is the answer.
+    Raises `ValueError` if the moments do not converge.
+
+    >>> import lrtheory as lr
+    >>> rec = lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic(lr.noise.rademacher))
+    >>> long_run(rec, {"eta": Fraction(1, 2), "lam": 1, "sigma": 1}, rec.state[0] ** 2)
+    1/3
+    """
+    degree = sp.Poly(observable, *rec.state).total_degree()
+    powers = [p for p in product(range(degree + 1), repeat=len(rec.state)) if sum(p) <= degree]
+    values = [exact(s, v) for s, v in rec.values(parameters).items()]
+    step, outcomes = _kernel(rec)
+
+    def of(state: Sequence[Fraction]) -> list[Fraction]:
+        return [math.prod((x**n for x, n in zip(state, p, strict=True)), start=Fraction(1)) for p in powers]
+
+    before, after = [], []
+    for start in powers:  # whole-number points of the same pattern determine a polynomial of this degree
+        point = tuple(map(Fraction, start))
+        mean = [Fraction(0)] * len(powers)
+        for draw, probability in outcomes:
+            new = of(step(*point, *draw, *values))
+            mean = [m + probability * x for m, x in zip(mean, new, strict=True)]
+        before.append(of(point))
+        after.append(mean)
+
+    def matrix(rows: list[list[Fraction]]) -> DomainMatrix:
+        return DomainMatrix.from_list([[sp.QQ(x.numerator, x.denominator) for x in row] for row in rows], sp.QQ)
+
+    growth = (matrix(before).lu_solve(matrix(after))).transpose()  # moments after = growth * moments before
+    radii = sorted(abs(np.linalg.eigvals(np.array(growth.to_Matrix(), dtype=float))))
+    if len(radii) > 1 and radii[-2] >= 1 - 1e-12:  # the largest is 1: the constant monomial
+        raise ValueError(f"the moments grow by {radii[-1]:.4g} a step: choose a stable rate")
+    identity = DomainMatrix.eye(len(powers), sp.QQ)
+    (fixed,) = (growth - identity).nullspace().to_Matrix().tolist()
+    constant = fixed[powers.index((0,) * len(rec.state))]
+    return sp.Rational(sum(c * fixed[powers.index(p)] for p, c in sp.Poly(observable, *rec.state).terms()) / constant)
+
+
 def stationary_law(
     rec: Recursion,
     parameters: Mapping[sp.Symbol | str, Any],

@@ -18,11 +18,11 @@ import numpy as np
 import sympy as sp
 
 from . import landscapes, monte_carlo
-from .enumeration import Paths, enumerate_paths, exact, limit, stationary_law
+from .enumeration import Paths, enumerate_paths, exact, limit, long_run, stationary_law
 from .landscapes import THETA
 from .letters import symbol
 from .moments import After, Moments, Stationary, _Algebra, _Point, after, stationary
-from .noise import Noise, any_law, gaussian, phase, rademacher
+from .noise import Noise, any_law, gaussian, gaussian_to_fifth, phase, rademacher
 from .optimizers import sgd
 from .recursion import Recursion, trace
 from .stability import contraction, moment_radius
@@ -48,13 +48,21 @@ class Run:
 
     rule: Rule
     phases: tuple[Phase, ...]
-    start: sp.Expr | AnyPhase
+    start: sp.Expr | sp.Tuple | AnyPhase
     where: tuple[tuple[str, sp.Expr], ...]
     settle: int  # steps that stand for oo in a simulation of a rule that is not affine
 
     @property
     def recursion(self) -> Recursion:
         return _traced(*self.rule).where(dict(self.where))
+
+    @property
+    def starts(self) -> dict[sp.Symbol, Any]:
+        """Where each coordinate starts: a tuple gives each its own; the rule's memory starts at 0."""
+        coordinates = self.rule[1].coordinates
+        if isinstance(self.start, sp.Tuple):
+            return dict(zip(coordinates, self.start, strict=True))
+        return dict.fromkeys(coordinates, self.start)
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ def atoms(expr: sp.Expr) -> list[Reading]:
 @cache
 def _derive(e: Expectation) -> sp.Expr:
     rec = e.run.recursion
-    law: Moments = _Point(dict.fromkeys(rec.state, sp.S.Zero) | {THETA: e.run.start})
+    law: Moments = _Point(dict.fromkeys(rec.state, sp.S.Zero) | e.run.starts)
     for i, (rate, steps) in enumerate(e.run.phases):
         now = rec.where({ETA: rate})
         if WAS in e.observable.free_symbols and i == len(e.run.phases) - 1:
@@ -222,7 +230,7 @@ def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:
 def _paths(e: Expectation, rec: Recursion, settings: Mapping[str, Any], first: int | Paths) -> Paths:
     """The phases one after the other; `first` steps (or a ready law) stand for an endless first phase."""
     endless = e.run.phases[0][1] is sp.oo  # then the start does not matter
-    start = {THETA: sp.S.Zero if endless else exact_value(e.run.start, settings)}
+    start = {x: sp.S.Zero if endless else exact_value(value, settings) for x, value in e.run.starts.items()}
     paths: Paths | None = None
     for i, (rate, steps) in enumerate(e.run.phases):
         last = i == len(e.run.phases) - 1
@@ -239,19 +247,27 @@ def _paths(e: Expectation, rec: Recursion, settings: Mapping[str, Any], first: i
     return paths
 
 
+# the finite laws that stand for others: the first has the moments that every law has, the second all Gaussian ones
+# up to the fifth, which is enough for second moments of rules whose gradient is of degree two in the noise
+_FINITE = {any_law: rademacher, gaussian: gaussian_to_fifth}
+
+
 def _enumerate(e: Expectation, settings: Mapping[str, Any]) -> sp.Rational:
     rec = e.run.recursion
     rec = rec.where({s.name: settings[s.name] for s in rec.parameters if s is not ETA})
     rec = Recursion(
         rec.state,
         rec.parameters,
-        tuple((s, rademacher if law is any_law else law) for s, law in rec.noises),
+        tuple((s, _FINITE.get(law, law)) for s, law in rec.noises),
         rec.next_state,
     )
     observable = exact_value(e.observable, settings)
     if e.run.phases[0][1] is not sp.oo:
         return _paths(e, rec, settings, 0)[observable]
     if _Algebra(rec).affine:
+        outcomes = math.prod(len(law.support or ()) for _, law in rec.noises)
+        if len(e.run.phases) == 1 and outcomes > 4:  # too many paths to follow for ten steps
+            return long_run(rec, {"eta": exact_value(e.run.phases[0][0], settings)}, observable)
         for terms in (4, 6, 8, 10):
             try:
                 return limit([_paths(e, rec, settings, n)[observable] for n in range(terms)])
@@ -260,17 +276,17 @@ def _enumerate(e: Expectation, settings: Mapping[str, Any]) -> sp.Rational:
                     raise
     at = {"eta": exact("eta", exact_value(e.run.phases[0][0], settings))}
 
-    def long_run(start: Fraction) -> sp.Rational:
+    def from_start(start: Fraction) -> sp.Rational:
         law = stationary_law(rec, at, start={THETA: start})
         return _paths(e, rec, settings, law)[observable]
 
     if not isinstance(e.run.start, AnyPhase):
-        return long_run(exact("start", exact_value(e.run.start, settings)))
+        return from_start(exact("start", exact_value(e.run.start, settings)))
     # Over the cells of the lattice the expectation is a polynomial of the phase, of degree 3 at most: Milne's three
     # inner points integrate it exactly.
     width = exact("width", exact_value(e.run.start.width, settings))
     weights = {Fraction(1, 4): Fraction(2, 3), Fraction(1, 2): Fraction(-1, 3), Fraction(3, 4): Fraction(2, 3)}
-    return sp.Add(*(sp.Rational(w) * long_run(width * p) for p, w in weights.items()))
+    return sp.Add(*(sp.Rational(w) * from_start(width * p) for p, w in weights.items()))
 
 
 def enumerated(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
@@ -337,13 +353,12 @@ def _simulate_run(
     rec = rec.remembering() if remember else rec
     if ETA in rec.parameters:
         at["eta"] = etas  # type: ignore[assignment]
-    start: Any = (
-        (phase, float(exact_value(run.start.width, settings)))
-        if isinstance(run.start, AnyPhase)
-        else float(exact_value(run.start, settings))
-        if run.phases[0][1] is not sp.oo or not _Algebra(rec).affine
-        else 0.0
-    )
+    start: dict[Any, Any] = {}
+    for x, value in run.starts.items():
+        if isinstance(value, AnyPhase):
+            start[x] = (phase, float(exact_value(value.width, settings)))
+        elif run.phases[0][1] is not sp.oo or not _Algebra(rec).affine:
+            start[x] = float(exact_value(value, settings))
     seen = tuple(dict.fromkeys(exact_value(o, settings) for o in observables))
     result = monte_carlo.simulate(
         rec,
@@ -353,7 +368,7 @@ def _simulate_run(
         seed,
         executor,
         observables=seen,
-        start={THETA: start},
+        start=start,
         recall=recall if remember else None,
     )
     return result, chains * len(etas)

@@ -25,16 +25,23 @@ LAM, SIGMA, SCALE = symbol("lam"), symbol("sigma"), symbol("scale")
 
 @dataclass(frozen=True)
 class Landscape:
-    """A sample loss in `theta` and in the noise symbols, and the law of each noise."""
+    """A sample loss in its coordinates (`theta`) and in the noise symbols, and the law of each noise."""
 
     name: str
     sample_loss: sp.Expr
     noises: tuple[tuple[sp.Symbol, Noise], ...]
+    coordinates: tuple[sp.Symbol, ...] = (THETA,)
 
     @cached_property
+    def gradients(self) -> tuple[sp.Expr, ...]:
+        """The derivatives of the sample loss; at a kink the middle of the subgradient, sign(0) = 0."""
+        return tuple(sp.expand(sp.diff(self.sample_loss, x)) for x in self.coordinates)
+
+    @property
     def gradient(self) -> sp.Expr:
-        """The derivative of the sample loss; at a kink it is the middle of the subgradient, sign(0) = 0."""
-        return sp.expand(sp.diff(self.sample_loss, THETA))
+        """The derivative of the sample loss of one coordinate."""
+        (slope,) = self.gradients
+        return slope
 
     @cached_property
     def loss(self) -> sp.Expr:
@@ -97,11 +104,28 @@ def double_well(noise: Noise = any_law) -> Landscape:
     return Landscape("double well", (THETA**2 - 1) ** 2 / 4 + SIGMA * XI * THETA, ((XI, noise),))
 
 
-def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian) -> Landscape:
-    """Squared loss on a fresh sample each step: input sqrt(lam) * chi, label sigma * xi; the noise grows with theta.
+def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian, dim: int = 1, batch: int = 1) -> Landscape:
+    """Squared loss on fresh samples each step: inputs sqrt(lam) * chi, label noise sigma * xi; noise grows with theta.
+
+    With `dim` coordinates the curvatures are lam_1, lam_2 …; `batch` samples are averaged.
 
     >>> linear_regression().gradient
     chi**2*lam*theta - chi*sqrt(lam)*sigma*xi
+    >>> linear_regression(dim=2).coordinates
+    (theta_1, theta_2)
     """
-    residual = sp.sqrt(LAM) * INPUT * THETA - SIGMA * XI
-    return Landscape("linear regression", residual**2 / 2, ((INPUT, inputs), (XI, noise)))
+    letters = [
+        [symbol(f"{name}_{i + 1}") if dim > 1 else symbol(name) for i in range(dim)] for name in ("theta", "lam")
+    ]
+    noises: list[tuple[sp.Symbol, Noise]] = []
+    total = sp.S.Zero
+    for sample in ("",) if batch == 1 else [f"_sample{b + 1}" for b in range(batch)]:
+        residual = sp.S.Zero
+        for i, (theta, lam) in enumerate(zip(*letters, strict=True)):
+            chi = symbol(f"chi{sample}" if dim == 1 else f"chi{sample}_{i + 1}")
+            noises.append((chi, inputs))
+            residual += sp.sqrt(lam) * chi * theta
+        xi = symbol(f"xi{sample}")
+        noises.append((xi, noise))
+        total += (residual - SIGMA * xi) ** 2
+    return Landscape("linear regression", total / (2 * batch), tuple(noises), tuple(letters[0]))

@@ -5,7 +5,7 @@ Calling a claim evaluates it; `doubt.check` questions it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fractions import Fraction
@@ -50,7 +50,36 @@ class Minimum:
     over: str
 
 
-Relation = Equals | AtLeast | AtMost | Root | Minimum
+@dataclass(frozen=True)
+class Order:
+    """The expectation shrinks like this parameter to the power that the formula gives, as the parameter goes to 0."""
+
+    of: str
+
+
+Relation = Equals | AtLeast | AtMost | Root | Minimum | Order
+
+# several curvatures: `lams` is called with a list, and stands in formulas as Sum(... lams[i] ..., (i, 1, d))
+LAMS, MODE, DIM = sp.IndexedBase("lams", positive=True), sp.Symbol("i", integer=True), sp.Symbol("d", positive=True)
+largest = sp.Function("max", positive=True)  # largest(LAMS[MODE]), for conditions
+
+
+def over_modes(expr: sp.Basic, curvatures: Sequence[Any]) -> sp.Basic:
+    """The expression with its sums over the curvatures written out.
+
+    >>> eta = symbol("eta")
+    >>> over_modes(sp.Sum(eta * LAMS[MODE], (MODE, 1, DIM)), [1, 2])
+    3*eta
+    """
+    if not expr.has(LAMS):
+        return expr
+
+    def each(inner: sp.Expr) -> list[sp.Expr]:
+        return [inner.subs(LAMS[MODE], c) for c in curvatures]
+
+    expr = expr.replace(sp.Sum, lambda inner, limits: sp.Add(*each(inner)))
+    expr = expr.replace(sp.Product, lambda inner, limits: sp.Mul(*each(inner)))
+    return expr.replace(largest, lambda inner: sp.Max(*each(inner))).subs(DIM, len(curvatures))
 
 
 @dataclass(frozen=True)
@@ -118,6 +147,11 @@ class Claim:
 
     def _value(self, formula: sp.Expr | None, values: Mapping[str, Any]) -> Any:
         is_exact = all(isinstance(v, sp.Basic) for v in values.values())
+        typed, vectors = formula, {}
+        if "lams" in values:
+            vectors = {"lams": values["lams"]}
+            values = {name: value for name, value in values.items() if name != "lams"}
+            formula = None if formula is None else over_modes(formula, vectors["lams"])
         if is_exact and formula is not None:
             result = sp.simplify(formula.xreplace({s: values[s.name] for s in formula.free_symbols}))
             if not result.is_finite and result is not sp.oo:
@@ -125,8 +159,14 @@ class Claim:
             return result
         floats = {k: np.asarray(v, dtype=float) if np.ndim(v) else float(v) for k, v in values.items() if v is not None}
         with np.errstate(all="ignore"):
-            if self.evaluate is not None and formula is self.formula:
-                result = np.vectorize(lambda *v: self.evaluate(**dict(zip(floats, v, strict=True))))(*floats.values())  # type: ignore[misc]
+            if self.evaluate is not None and typed is self.formula:
+                if vectors:
+                    vectors = {"lams": np.asarray([float(c) for c in vectors["lams"]])}
+
+                def one(*at: float) -> float:
+                    return self.evaluate(**dict(zip(floats, at, strict=True)), **vectors)  # type: ignore[misc]
+
+                result = np.vectorize(one)(*floats.values()) if floats else one()
             else:
                 names = sorted(s.name for s in formula.free_symbols)  # type: ignore[union-attr]
                 letters = sorted(formula.free_symbols, key=str)  # type: ignore[union-attr]
@@ -147,9 +187,14 @@ class Claim:
                 raise TypeError(f"{takes}; there is no {name!r}" + (f": did you mean {close[0]!r}?" if close else ""))
         if missing := [name for name in self.parameters if name not in parameters]:
             raise TypeError(f"{takes}; {', '.join(missing)} is missing: give it a value")
-        values = {name: _number(name, value) for name, value in parameters.items() if value is not None}
+        values = {
+            name: _numbers(name, value) if name == "lams" else _number(name, value)
+            for name, value in parameters.items()
+            if value is not None
+        }
         for name, value in values.items():
-            _in_domain(self.letter(name), value)
+            for number in value if name == "lams" else [value]:
+                _in_domain(symbol("lam") if name == "lams" else self.letter(name), number)
         self.require(values)
         return values
 
@@ -161,16 +206,17 @@ class Claim:
     def require(self, values: Mapping[str, Any]) -> None:
         """Raise `ValueError` unless the conditions hold at these values."""
         for condition in self.conditions:
-            names = sorted(s.name for s in condition.holds.free_symbols)
+            asked = over_modes(condition.holds, values["lams"]) if "lams" in values else condition.holds
+            names = sorted(s.name for s in asked.free_symbols)
             if not all(n in values for n in names):
                 continue
             if all(isinstance(values[n], sp.Basic) for n in names):
-                holds = condition.holds.subs({s: values[s.name] for s in condition.holds.free_symbols})
+                holds = asked.subs({s: values[s.name] for s in asked.free_symbols})
             else:
-                test = sp.lambdify(sorted(condition.holds.free_symbols, key=str), condition.holds, "numpy")
+                test = sp.lambdify(sorted(asked.free_symbols, key=str), asked, "numpy")
                 holds = np.all(test(*(np.asarray(values[n], dtype=float) for n in names)))
             if not bool(holds):
-                at = _listed({n: values[n] for n in names})
+                at = _listed({n: values[n] for n in (*names, "lams") if n in values})
                 raise ValueError(f"{self.id} needs {condition.holds}, and here {at}: {condition.remedy}")
 
     # -- how a claim is shown --
@@ -219,6 +265,17 @@ def _number(name: str, value: Any) -> Any:
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} = {value}: give finite numbers")
     return array if array.ndim else float(array)
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """Several curvatures: a tuple of exact numbers, or an array of floats."""
+    if isinstance(value, str) or not np.iterable(value):
+        raise TypeError(f"{name} = {value!r} is not a list: give the curvatures as a list, for instance [1, 0.1]")
+    numbers = [_number(name, v) for v in value]
+    if not numbers or any(np.ndim(n) for n in numbers):
+        raise ValueError(f"{name} = {value}: give one or more curvatures, each a number")
+    exact = all(isinstance(n, sp.Basic) for n in numbers)
+    return sp.Tuple(*numbers) if exact else np.array([float(n) for n in numbers])
 
 
 def _in_domain(letter: sp.Symbol, value: Any) -> None:

@@ -53,7 +53,7 @@ def symbol(name: str) -> sp.Symbol:
     >>> symbol("eta").is_positive, symbol("t").is_integer, symbol("theta").is_real
     (True, True, True)
     """
-    if name in _POSITIVE:
+    if name in _POSITIVE or name.startswith("lam_"):  # lam_1, lam_2 …: the curvatures of several coordinates
         return sp.Symbol(name, positive=True)
     if name in _NONNEGATIVE:
         return sp.Symbol(name, nonnegative=True)
@@ -78,6 +78,12 @@ class _Printer(LatexPrinter):
         inner = expr.args[0]
         text = rf"\left|{self._print(-inner if inner.as_coeff_Add()[0].is_negative else inner)}\right|"
         return f"{text}^{{{exp}}}" if exp else text
+
+    def _print_Indexed(self, expr: sp.Indexed) -> str:
+        return rf"\lambda_{{{self._print(expr.indices[0])}}}"
+
+    def _print_max(self, expr: sp.Expr) -> str:  # of one curvature among all
+        return r"\lambda_{\max}"
 
 
 def latex(expr: sp.Basic) -> str:

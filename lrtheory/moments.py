@@ -22,6 +22,7 @@ from .recursion import Recursion
 
 Monomial = tuple[int, ...]  # the powers of the generators
 Terms = dict[Monomial, sp.Expr]  # a polynomial: the coefficient of each monomial
+Form = dict[tuple[sp.Expr, int], sp.Expr]  # a function of t: the coefficient of base**t * t**power
 
 
 class Moments(Protocol):
@@ -206,7 +207,6 @@ class After:
         self._algebra = _Algebra(rec)
         self._steps = sp.sympify(steps)
         self._start = start
-        self._solved: dict[Monomial, dict[sp.Expr, sp.Expr]] = {}
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
         wanted = self._algebra.terms(observable)
@@ -227,9 +227,9 @@ class After:
         return now
 
     def _closed_form(self, wanted: Terms) -> dict[Monomial, sp.Expr]:
-        # each moment is a sum of coefficient * base**t; one whose forcing is known gains its own base
+        # each moment is a sum of coefficient * base**t * t**power; one whose forcing is known gains its own base
         steps = self._algebra.closure(wanted)
-        solved: dict[Monomial, dict[sp.Expr, sp.Expr]] = {(0,) * len(self._algebra.generators): {sp.S.One: sp.S.One}}
+        solved: dict[Monomial, Form] = {(0,) * len(self._algebra.generators): {(sp.S.One, 0): sp.S.One}}
         while pending := [m for m in steps if m not in solved]:
             ready = [m for m in pending if all(n in solved or n == m for n in steps[m])]
             if not ready:
@@ -238,19 +238,27 @@ class After:
                     f"as an integer (it is {self._steps})"
                 )
             for m in ready:
-                own = steps[m].get(m, sp.S.Zero)
-                form: dict[sp.Expr, sp.Expr] = {}
+                own = sp.factor(steps[m].get(m, sp.S.Zero))
+                form: Form = {}
                 for n, c in steps[m].items():
-                    for base, amount in solved[n].items() if n != m else ():
-                        if sp.simplify(base - own) == 0:
-                            raise ValueError(f"{self._algebra.name(m)} grows by resonance: give an integer of steps")
-                        form[base] = sp.factor(form.get(base, 0) + c * amount / (base - own))
-                form[own] = sp.factor(self._at_start(m) - sp.Add(*form.values()))
-                solved[m] = form
-        return {
-            m: sp.Add(*(a * _power(base, self._steps) for base, a in form.items() if a != 0))
-            for m, form in solved.items()
-        }
+                    for (base, power), amount in solved[n].items() if n != m else ():
+                        for p, q in enumerate(_particular(base, own, power)):
+                            form[base, p] = sp.factor(form.get((base, p), 0) + c * amount * q)
+                at_start = sp.Add(*(c for (_, p), c in form.items() if p == 0))
+                form[own, 0] = sp.factor(form.get((own, 0), 0) + self._at_start(m) - at_start)
+                solved[m] = {key: c for key, c in form.items() if c != 0}
+        t = self._steps
+        return {m: sp.Add(*(c * _power(base, t) * t**p for (base, p), c in form.items())) for m, form in solved.items()}
+
+
+def _particular(base: sp.Expr, own: sp.Expr, power: int) -> list[sp.Expr]:
+    """The coefficients of a polynomial Q with base * Q(t + 1) - own * Q(t) = t**power, from the constant up."""
+    resonant = sp.simplify(base - own) == 0
+    q = [sp.S.Zero] * (power + 1 + resonant)
+    for j in range(power, -1, -1):  # the coefficient of t**j; where base = own, it determines that of t**(j + 1)
+        known = base * sp.Add(*(sp.binomial(i, j) * q[i] for i in range(j + 1 + resonant, len(q))))
+        q[j + resonant] = ((j == power) - known) / (base * (j + 1) if resonant else base - own)
+    return q
 
 
 def _power(base: sp.Expr, steps: sp.Expr) -> sp.Expr:

@@ -28,6 +28,8 @@ def sign(x: Any) -> Any:
     >>> sign(Fraction(-3, 2)), sign(0), sign(sp.Symbol("theta", real=True))
     (-1, 0, sign(theta))
     """
+    if isinstance(x, sp.MatrixBase):
+        return x.applyfunc(sp.sign)
     if isinstance(x, sp.Basic):
         return sp.sign(x)
     if isinstance(x, (int, Fraction)):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sympy as sp
 
-from .landscapes import THETA, Landscape
+from .landscapes import Landscape
 from .letters import latex, symbol
 from .noise import Noise
 
@@ -90,7 +90,8 @@ class Recursion:
 def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
     """The recursion of `optimizer` on `landscape`.
 
-    Returns a `Recursion`; its parameters are the optimizer's keywords, then the landscape's letters.
+    Returns a `Recursion`; its parameters are the optimizer's keywords, then the landscape's letters.  On a
+    landscape of several coordinates each state of the rule is a vector, whose elements are numbered from 1.
     Raises `TypeError` if the optimizer has no `grad` keyword, or asks for more than one gradient per step.
 
     >>> import lrtheory as lr
@@ -98,27 +99,40 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
     (-eta*(lam*theta + sigma*xi) + theta,)
     """
     signature = inspect.signature(optimizer).parameters.values()
-    state = tuple(symbol(p.name) for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
-    if "grad" not in keywords or not state:
+    if "grad" not in keywords or not names:
         raise TypeError(
             f"{getattr(optimizer, '__name__', optimizer)} is not an update rule: write it as "
             "rule(theta, ..., *, grad, eta, ...), the state before the star and `grad` after it"
         )
+    dim = len(landscape.coordinates)
+    state: list[Any] = (
+        [symbol(name) for name in names]
+        if dim == 1
+        else [sp.Matrix([symbol(f"{name}_{i + 1}") for i in range(dim)]) for name in names]
+    )
     hyper = {name: symbol(name) for name in keywords if name != "grad"}
     calls: list[Any] = []
 
-    def grad(theta: Any) -> sp.Expr:
+    def grad(theta: Any) -> Any:
         calls.append(theta)
         if len(calls) > 1:
             raise TypeError("the rule asks for two gradients in one step: call grad once and keep its value")
-        return landscape.gradient.xreplace({THETA: sp.sympify(theta)})
+        at = [sp.sympify(theta)] if dim == 1 else list(theta)
+        slopes = [g.xreplace(dict(zip(landscape.coordinates, at, strict=True))) for g in landscape.gradients]
+        return slopes[0] if dim == 1 else sp.Matrix(slopes)
 
     result = optimizer(*state, grad=grad, **hyper)
-    next_state = tuple(map(sp.sympify, result if isinstance(result, tuple) else (result,)))
+    next_state = result if isinstance(result, tuple) else (result,)
     if len(next_state) != len(state):
-        raise TypeError(f"the rule takes {len(state)} states {state} and returns {len(next_state)}: return each")
+        raise TypeError(f"the rule takes {len(state)} states {names} and returns {len(next_state)}: return each")
     noise_symbols = {s for s, _ in landscape.noises}
-    letters = landscape.gradient.free_symbols - noise_symbols - {THETA} - set(hyper.values())
-    parameters = (*hyper.values(), *sorted(letters, key=str))
-    return Recursion(state, parameters, landscape.noises, next_state)
+    letters = set().union(*(g.free_symbols for g in landscape.gradients)) - noise_symbols - {*landscape.coordinates}
+    parameters = (*hyper.values(), *sorted(letters - set(hyper.values()), key=str))
+    return Recursion(_flat(state), parameters, landscape.noises, _flat(next_state))
+
+
+def _flat(parts: Sequence[Any]) -> tuple[Any, ...]:
+    """The elements of vectors and scalars, one after the other."""
+    return tuple(x for part in parts for x in (part if isinstance(part, sp.MatrixBase) else [sp.sympify(part)]))
