@@ -105,7 +105,8 @@ class Claim:
     `parameters`: the names it is called with.  `formula`: the typed SymPy expression; where no closed form exists it
     is None, `definition` (LaTeX) says what is computed, and `evaluate` computes it.  `about`, `relation`: what the
     formula says of which expectation.  `given`: parameters that are measured rather than set, each with its
-    expectation.  `derivation`: residuals that must vanish, where the default (derive `about`, compare) does not do.
+    expectation.  `abbreviations`: letters that the printed formula uses for parts of it, in the order in which they
+    are put in.  `derivation`: residuals that must vanish, where the default (derive `about`, compare) does not do.
     `outside`: a check that returns (found, expected, tolerance).
     """
 
@@ -123,6 +124,7 @@ class Claim:
     given: Mapping[str, sp.Expr] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     upper: sp.Expr | None = None
+    abbreviations: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     definition: str | None = None
     evaluate: Callable[..., Any] | None = None
     derivation: Callable[[], list[sp.Expr]] | None = None
@@ -226,16 +228,29 @@ class Claim:
         """The typed formula as LaTeX, with its left-hand side."""
         if self.formula is None:
             return f"{self.lhs} = {self.definition}"
-        text = f"{self.lhs} = {latex(self.formula)}"
-        return text if self.upper is None else rf"{latex(self.formula)} \le {self.lhs} \le {latex(self.upper)}"
+        if self.upper is not None:
+            return rf"{latex(self.formula)} \le {self.lhs} \le {latex(self.upper)}"
+        sign = {AtLeast: r"\ge", AtMost: r"\le"}.get(type(self.relation), "=")
+        return f"{self.lhs} {sign} {latex(self.shortened(self.formula))}"
+
+    def shortened(self, expr: sp.Basic) -> sp.Basic:
+        """An expression (the formula, a condition) with the claim's abbreviations put in."""
+        for letter, meaning in self.abbreviations.items():
+            expr = expr.subs(meaning, letter)
+        return expr
 
     def markdown(self, label: bool = True) -> str:
         """The claim as MyST: statement, numbered equation (with the claim's id as its label), conditions, source."""
-        holds = ", ".join(f"${latex(c.holds)}$" for c in self.conditions) or "every admissible value"
+        conditions = [self.shortened(c.holds) for c in self.conditions]
+        holds = ", ".join(f"${latex(c)}$" for c in conditions) or "every admissible value"
+        shown = [self.shortened(f) for f in (self.formula, self.upper) if f is not None] + conditions
+        used = set().union(*(e.free_symbols for e in shown))
+        where = ", ".join(f"${latex(s)} = {latex(e)}$" for s, e in self.abbreviations.items() if s in used)
+        holds = f"Here {where}. Holds for {holds}" if where else f"Holds for {holds}"
         tag = f" ({self.id})" if label else ""
         return (
             f"::::{{div}} claim\n**{self.says}** `{self.id}`\n\n$$\n{self.equation}\n$${tag}\n\n"
-            f"Holds for {holds}. {self.source}\n::::\n"
+            f"{holds}. {self.source}\n::::\n"
         )
 
     def _repr_markdown_(self) -> str:

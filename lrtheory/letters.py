@@ -79,6 +79,14 @@ class _Printer(LatexPrinter):
         text = rf"\left|{self._print(-inner if inner.as_coeff_Add()[0].is_negative else inner)}\right|"
         return f"{text}^{{{exp}}}" if exp else text
 
+    def _as_ordered_terms(self, expr: sp.Add, order: str | None = None) -> list[sp.Expr]:
+        return sorted(super()._as_ordered_terms(expr, order), key=lambda term: term.as_coeff_Mul()[0].is_negative)
+
+    def _print_log(self, expr: sp.log, exp: str | None = None) -> str:
+        if not isinstance(expr.args[0], sp.Abs):
+            return super()._print_log(expr, exp)
+        return rf"\ln{f'^{{{exp}}}' if exp else ''}{self._print(expr.args[0])}"
+
     def _print_Indexed(self, expr: sp.Indexed) -> str:
         return rf"\lambda_{{{self._print(expr.indices[0])}}}"
 

@@ -23,6 +23,16 @@ def test_every_witness_agrees_and_every_rival_is_rejected(id):
     assert id in str(verdict) and "<table>" in verdict._repr_html_()
 
 
+@pytest.mark.parametrize("id", lr.claims())
+def test_what_is_printed_is_what_was_typed(id):
+    claim = lr.claim(id)
+    if claim.formula is not None:
+        printed = claim.shortened(claim.formula)
+        for letter, meaning in reversed(claim.abbreviations.items()):
+            printed = printed.subs(letter, meaning)
+        assert printed == claim.formula
+
+
 def test_a_false_formula_fails_every_witness():
     true = lr.claim("noise_floor.variance")
     lie = Claim(**{**vars(true), "id": "noise_floor.lie", "formula": true.formula * sp.Rational(21, 20), "rivals": ()})

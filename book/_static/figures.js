@@ -257,7 +257,7 @@
     yTicks.forEach((v) => axes.push(`<path class="grid" d="M${left} ${Y(v)}H${right}"/>`,
       write(left - 7, Y(v) + size * 0.35, tickText(v), "tick", "end")));
     xTicks.forEach((v) => axes.push(`<path class="grid" d="M${X(v)} ${top}V${bottom}"/>`,
-      write(X(v), bottom + size + 6, tickText(v), "tick", "middle")));
+      write(Math.min(X(v), width - textWidth(tickText(v)) / 2 - 1), bottom + size + 6, tickText(v), "tick", "middle")));
     axes.push(`<path class="axis" d="M${left} ${bottom}H${right}"/>`, write(0, size, panel.ylabel, "name", "start"),
       write((left + right) / 2, height - 4, panel.xlabel, "name", "middle"));
 

@@ -18,6 +18,7 @@ oo, half = sp.oo, sp.Rational(1, 2)
 STABLE = Condition(eta * lam < 2, "the run would diverge; lower eta below 2/lam")
 loss = lam / 2 * theta**2
 floor = eta * sigma**2 / (2 * (2 - eta * lam))
+F = sp.Symbol("F", positive=True)  # the floor, where a formula would become long
 # a setting without special values, so that a slip in any letter shows
 AT = {"eta": sp.Rational(1, 4), "lam": sp.Rational(3, 2), "sigma": 2}
 
@@ -74,6 +75,7 @@ loss_at = Claim(
     lhs=r"\mathbb{E}[L_t]",
     parameters=("eta", "lam", "sigma", "theta0", "t"),
     formula=floor + (lam * theta0**2 / 2 - floor) * (1 - eta * lam) ** (2 * t),
+    abbreviations={F: floor},
     about=E(loss, (eta, t)),
     conditions=(STABLE,),
     rivals=(Rival(floor + (lam * theta0**2 / 2 - floor) * (1 - eta * lam) ** t, "the rate of the mean for the loss"),),
@@ -158,6 +160,7 @@ steps_to_reach = Claim(
     lhs="t",
     parameters=("eta", "lam", "sigma", "theta0", "target"),
     formula=sp.log((target - floor) / (lam * theta0**2 / 2 - floor)) / (2 * sp.log(sp.Abs(1 - eta * lam))),
+    abbreviations={F: floor},
     about=E(loss, (eta, t)) - target,
     relation=Root("t"),
     conditions=(

@@ -58,6 +58,7 @@ loss_after = Claim(
     lhs=r"\mathbb{E}[L_k]",
     parameters=("eta1", "eta2", "lam", "sigma", "k"),
     formula=floor(eta2) + (floor(eta1) - floor(eta2)) * (1 - eta2 * lam) ** (2 * k),
+    abbreviations=dict(zip(sp.symbols("F_1 F_2", positive=True), (floor(eta1), floor(eta2)), strict=True)),
     about=after_drop(eta2, k),
     conditions=(STABLE_BEFORE, STABLE_AFTER),
     rivals=(
@@ -153,6 +154,7 @@ immediate_gain_threshold = Claim(
         (_middle * sigma**2 / (lam * (1 - _middle * lam)), _middle * lam < 1),
         (oo, True),
     ),
+    abbreviations={sp.Symbol("m", positive=True): _middle},
     about=E(theta**2, (eta1, 1), start=sp.sqrt(M)) - E(theta**2, (eta2, 1), start=sp.sqrt(M)),
     relation=Root("second_moment"),
     conditions=(LOWER,),

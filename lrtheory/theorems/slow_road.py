@@ -30,6 +30,9 @@ SLOW = Condition(eta1 * lam_slow < 1, "the flat mode must not overshoot; lower e
 
 A, b, B_fast = (1 - eta1 * lam_slow) ** 2, (1 - eta2 * lam_slow) ** 2, (1 - eta2 * lam_fast) ** 2
 Q = quick_win.size.formula.subs(lam, lam_fast)  # type: ignore[union-attr]
+# how the formulas are printed
+_win, _kept, _lowered, _steep = sp.symbols("Q A b B", positive=True)
+SHORT = {_win: Q, _kept: A, _lowered: b, _steep: B_fast}
 
 slowdown = Claim(
     id="slow_road.slowdown",
@@ -62,9 +65,10 @@ _difference = _slow(eta2) + _fast(eta2) - _slow(eta1) - E(lam_fast / 2 * theta**
 gap = Claim(
     id="slow_road.gap",
     says="How far the curve of the lowered rate lies above that of the kept rate: the debt minus the quick win.",
-    lhs=r"\mathbb{E}[L^{\mathrm{lowered}}_k]-\mathbb{E}[L^{\mathrm{kept}}_k]",
+    lhs=r"\Delta_k",
     parameters=("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess", "k"),
     formula=slow_excess * (b**k - A**k) - Q * (1 - B_fast**k),
+    abbreviations=SHORT,
     about=_difference,
     conditions=(STABLE, LOWER),
     rivals=(
@@ -173,7 +177,7 @@ first_crossing = Claim(
     lhs="k_1",
     parameters=_crossing_parameters,
     formula=None,
-    definition=r"\min\{k>0:\ \mathbb{E}[L^{\mathrm{lowered}}_k]=\mathbb{E}[L^{\mathrm{kept}}_k]\}",
+    definition=r"\min\{k>0:\ \Delta_k=0\}",
     evaluate=lambda **at: _crossings(**at)[0],
     about=_difference,
     relation=Root("k"),
@@ -189,7 +193,7 @@ second_crossing = Claim(
     lhs="k_2",
     parameters=_crossing_parameters,
     formula=None,
-    definition=r"\max\{k>0:\ \mathbb{E}[L^{\mathrm{lowered}}_k]=\mathbb{E}[L^{\mathrm{kept}}_k]\}",
+    definition=r"\max\{k>0:\ \Delta_k=0\}",
     evaluate=lambda **at: _crossings(**at)[1],
     about=_difference,
     relation=Root("k"),
@@ -232,6 +236,7 @@ largest_lag = Claim(
     lhs=r"\max_k\,(b^k-A^k)",
     parameters=("eta1", "eta2", "lam_slow"),
     formula=_ratio ** (_ratio / (1 - _ratio)) * (1 - _ratio),
+    abbreviations={_rho: _ratio},
     conditions=(SLOW, LOWER),
     derivation=_largest_lag_derivation,
     outside=_largest_by_search,
@@ -299,6 +304,7 @@ best_steps_after_drop = Claim(
     lhs=r"\tau^\star",
     parameters=("eta1", "eta2", "lam_fast", "lam_slow", "sigma", "slow_excess0", "horizon"),
     formula=sp.Min(horizon, sp.Max(0, _unclipped)),
+    abbreviations=SHORT,
     conditions=(
         STABLE,
         SLOW,
@@ -360,6 +366,7 @@ best_drop_step = Claim(
     lhs=r"t^\star",
     parameters=("eta1", "eta2", "lam", "sigma", "theta0"),
     formula=sp.Max(0, sp.log(_share) / _log1),
+    abbreviations=dict(zip(sp.symbols("F_1 F_2 L_0 p_1 p_2"), (_E1, _E2, _E0, _log1, _log2), strict=True)),
     conditions=(
         WITHIN,
         LOWER,
