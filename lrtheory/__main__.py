@@ -48,6 +48,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from .doubt import summary
     from .theorems import check, claims
 
     table = claims()
@@ -76,9 +77,11 @@ def _check(args: argparse.Namespace) -> int:
     failed = [v for v in verdicts if not v.passed]
     for v in failed:
         print(f"\n{v}")
-    zs = [abs(w.z) for v in verdicts for w in v.witnesses if w.z is not None and w.kind == "simulation"]
-    largest = f"; largest |z| {max(zs):.2f} against {verdicts[0].threshold:.2f}" if zs else ""
-    print(f"\n{len(verdicts) - len(failed)} of {len(verdicts)} claims passed{largest}")
+    print()
+    rows = summary(verdicts)
+    width = max(len(what) for what, _ in rows)
+    for what, number in rows:
+        print(f"{what:<{width}}  {number}")
     return 1 if failed else 0
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,8 +73,9 @@ class Rejection:
 class Verdict:
     """What the witnesses of a claim found; prints as a table.
 
-    `made` counts the mutants that differ from the formula, `killed` how many each experiment told apart;
-    `survivors` are those that differ by more than 5 % at the settings and that no experiment told apart.
+    `made` counts the mutants that differ from the formula, `killed` how many each experiment told apart; `far` counts
+    those that differ by more than 5 % at the settings, and `survivors` are those among them that no experiment told
+    apart.
     """
 
     claim: Claim
@@ -81,10 +83,21 @@ class Verdict:
     rivals: tuple[Rejection, ...]
     made: int
     killed: Mapping[str, int]
+    far: int
     survivors: tuple[sp.Expr, ...]
     chains: int
     chain_steps: int
     threshold: float
+
+    @property
+    def located(self) -> bool:
+        """Whether the claim is a root or a minimum; its mutants are left to enumeration, since each needs a run."""
+        return isinstance(self.claim.relation, (Root, Minimum))
+
+    @property
+    def unknown(self) -> str:
+        """The parameter in which the claim is a root, a minimum or an order."""
+        return _unknown(self.claim)
 
     @property
     def passed(self) -> bool:
@@ -179,6 +192,10 @@ def _split_log(argument: sp.Expr) -> sp.Expr:
     return total
 
 
+def _unknown(claim: Claim) -> str:
+    return claim.relation.over if isinstance(claim.relation, Minimum) else claim.relation.of  # type: ignore[union-attr]
+
+
 class _Doubt:
     """One check of one claim: the numbers that its witnesses share."""
 
@@ -229,8 +246,7 @@ class _Doubt:
 
     @property
     def unknown(self) -> str:
-        """The parameter in which the claim is a root, a minimum or an order."""
-        return self.relation.over if isinstance(self.relation, Minimum) else self.relation.of  # type: ignore[union-attr]
+        return _unknown(self.claim)
 
     def located(self, value: sp.Expr) -> dict[str, sp.Expr]:
         """The settings with the unknown of a Root or Minimum at this value (a whole number if it counts steps)."""
@@ -443,24 +459,25 @@ class _Doubt:
             exactly = bool(np.all(np.abs(wrong - np.asarray(expected)) > tolerance * np.abs(expected)))
         return Rejection(rival, z, exactly, self.threshold)
 
-    def mutants(self, kinds: Mapping[str, Witness]) -> tuple[int, dict[str, int], list[sp.Expr]]:
+    def mutants(self, kinds: Mapping[str, Witness]) -> tuple[int, dict[str, int], int, list[sp.Expr]]:
+        """How many were made, killed by each experiment, and far from the formula; and which of these survived."""
         formula = self.claim.formula
         if formula is None or self.claim.given or not kinds.keys() & {"enumeration", "simulation"}:
-            return 0, {}, []
+            return 0, {}, 0, []
         different = [m for m in mutants(formula) if _differ(m, formula)]
         killed = {kind: 0 for kind in ("enumeration", "simulation") if kind in kinds}
-        survivors = []
+        survivors, far = [], 0
         for mutant in different:
-            dead = False
             value = self.at(mutant)
             number = float(value) if value.is_number and value.is_finite and value.is_real else math.inf
-            for kind in killed:
-                if self._kills(kind, mutant, number):
-                    killed[kind] += 1
-                    dead = True
-            if not dead and abs(number - float(self.value)) > 0.05 * abs(float(self.value)):
-                survivors.append(mutant)
-        return len(different), killed, survivors if killed else []
+            told = [kind for kind in killed if self._kills(kind, mutant, number)]
+            for kind in told:
+                killed[kind] += 1
+            if abs(number - float(self.value)) > 0.05 * abs(float(self.value)):
+                far += 1
+                if not told:
+                    survivors.append(mutant)
+        return len(different), killed, far, survivors
 
     def _kills(self, kind: str, mutant: sp.Expr, number: float) -> bool:
         if not math.isfinite(number):
@@ -543,7 +560,38 @@ def check(claim: Claim, seed: int = 0, executor: Executor | None = None, tests: 
     witnesses = tuple(w for w in found if w is not None)
     kinds = {w.kind: w for w in witnesses}
     rivals = tuple(doubt.reject(rival, kinds) for rival in claim.rivals)
-    made, killed, survivors = doubt.mutants(kinds)
-    return Verdict(
-        claim, witnesses, rivals, made, killed, tuple(survivors), doubt.chains, doubt.chain_steps, doubt.threshold
-    )
+    made, killed, far, survivors = doubt.mutants(kinds)
+    work = doubt.chains, doubt.chain_steps
+    return Verdict(claim, witnesses, rivals, made, killed, far, tuple(survivors), *work, doubt.threshold)
+
+
+def summary(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """The totals of several verdicts, as rows (what, how many).
+
+    >>> import lrtheory as lr
+    >>> summary([lr.check("noise_floor.mean")])[0]
+    ('claims that passed', '1 of 1')
+    """
+    heard = Counter(w.kind for v in verdicts for w in v.witnesses)
+    rivals = [r for v in verdicts for r in v.rivals]
+    weakest = min((abs(r.z) for r in rivals if r.z is not None), default=None)
+    largest = max((abs(w.z) for v in verdicts for w in v.witnesses if w.z is not None), default=None)
+    far, left = sum(v.far for v in verdicts), sum(len(v.survivors) for v in verdicts)
+    rows = [("claims that passed", f"{sum(v.passed for v in verdicts)} of {len(verdicts)}")]
+    rows += [(f"witnesses: {kind}", str(number)) for kind, number in heard.items()]
+    rows.append(("rivals rejected", f"{sum(r.rejected for r in rivals)} of {len(rivals)}"))
+    rows.append(("of these, rejected exactly", str(sum(r.exactly for r in rivals))))
+    if weakest is not None:
+        rows.append(("smallest |z| of a rival that was simulated", f"{weakest:.1f}"))
+    for kind in ("enumeration", "simulation"):
+        tried = [v for v in verdicts if kind in v.killed and (kind == "enumeration" or not v.located)]
+        killed, made = (sum(n) for n in ([v.killed[kind] for v in tried], [v.made for v in tried]))
+        rows.append((f"mutants told apart by {kind}", f"{killed} of {made}"))
+    if far:
+        rows.append(
+            ("mutants that differ by more than 5 %, told apart", f"{far - left} of {far} ({1 - left / far:.1%})")
+        )
+    if largest is not None:
+        rows.append(("largest |z| of a claim, and the bound", f"{largest:.2f}, {verdicts[0].threshold:.2f}"))
+    rows.append(("steps simulated", f"{sum(v.chain_steps for v in verdicts):,}"))
+    return rows

@@ -7,7 +7,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import WAS as theta_was
 from ..expectation import E
-from ..ledger import Claim, Condition, Minimum, Rival, Root
+from ..ledger import Claim, Condition, Minimum, Order, Rival, Root
 from ..letters import symbols
 from ..noise import rademacher
 
@@ -56,6 +56,18 @@ excess_loss = Claim(
     rivals=(Rival(eta * sigma**2 / 4, "the diffusion limit"),),
     settings=AT,
     source="{cite:t}`liu2021noise`.",
+)
+diffusion_order = Claim(
+    id="noise_floor.diffusion_order",
+    says="The diffusion limit is a limit: its relative error shrinks like the rate to this power.",
+    lhs="p",
+    parameters=(),
+    formula=sp.Integer(1),
+    about=2 * lam * E(theta**2) / (eta * sigma**2) - 1,
+    relation=Order("eta"),
+    rivals=(Rival(sp.Integer(2), "an error that cancels to first order"),),
+    settings=AT,
+    source="Expanded from {eq}`noise_floor.variance`.",
 )
 variance_at = Claim(
     id="noise_floor.variance_at",
