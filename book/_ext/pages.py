@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+from docutils import nodes
 
 # What tex-chtml.js may load, relative to MathJax's folder
 MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
@@ -36,10 +39,42 @@ def offer_notebook(app, pagename, templatename, context, doctree) -> None:
     context["ipynb_source"] = f"{pagename}.ipynb"
 
 
+# plotting.svg puts the numbers of a figure into its description
+NUMBERS = re.compile(r"<desc>(panel,series,.*?)</desc>\s*", re.DOTALL)
+
+
+def offer_figure_files(app, doctree, docname) -> None:
+    """Below each figure with numbers: its picture and its numbers, to download."""
+    if app.builder.format != "html":
+        return
+    for figure in list(doctree.findall(nodes.figure)):
+        for image in figure.findall(nodes.image):
+            source = Path(app.srcdir, image["uri"])
+            if source.suffix == ".svg" and source.exists() and NUMBERS.search(source.read_text(encoding="utf-8")):
+                written = Path("_images", app.env.images[image["uri"]][1])
+                name = (figure["ids"] or [docname])[0]
+                links = " ".join(
+                    f'<a href="{written.with_suffix(end)}" download="{name}{end}">{label}</a>'
+                    for end, label in ((".svg", "Download SVG"), (".csv", "Data (CSV)"))
+                )
+                at = figure.parent.index(figure) + 1
+                figure.parent.insert(at, nodes.raw("", f'<p class="figure-files">{links}</p>', format="html"))
+
+
+def part_numbers_from_pictures(images: Path) -> None:
+    """Write the numbers of each figure into a file of their own, beside a picture that is lighter by them."""
+    for picture in images.glob("*.svg"):
+        text = picture.read_text(encoding="utf-8")
+        if found := NUMBERS.search(text):
+            picture.with_suffix(".csv").write_text(unescape(found[1]), encoding="utf-8")
+            picture.write_text(NUMBERS.sub("", text), encoding="utf-8")
+
+
 def finish(app, exception) -> None:
     """Copy MathJax from its wheel, and empty the theme's icon script: its web font draws the same icons."""
     if exception or app.builder.format != "html":
         return
+    part_numbers_from_pictures(Path(app.outdir) / "_images")
     static = Path(app.outdir) / "_static"
     wheel = find_spec("sphinx-mathjax-offline")
     if wheel is None or wheel.origin is None:
@@ -59,6 +94,7 @@ def finish(app, exception) -> None:
 
 def setup(app) -> dict[str, bool]:
     app.connect("builder-inited", add_figure_assets)
+    app.connect("doctree-resolved", offer_figure_files)
     app.connect("html-page-context", offer_notebook)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -329,6 +329,47 @@
     if (!shown.valid) figure.spec.panels.forEach((panel, p) => drawPanel(figure, panel, shown.panels[p], width, p));
   }
 
+  // ---- to take away: the picture as a file of its own, and its numbers ----
+
+  function freestanding(svg) {
+    const copy = svg.cloneNode(true), originals = svg.querySelectorAll("*");
+    copy.querySelectorAll("*").forEach((node, i) => { // the page's style sheet stays behind
+      const style = getComputedStyle(originals[i]);
+      for (const name of ["fill", "fill-opacity", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray"])
+        if (style[name] && style[name] !== "none" || name === "fill") node.setAttribute(name, style[name]);
+    });
+    const style = getComputedStyle(svg);
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.setAttribute("font-family", "sans-serif");
+    copy.setAttribute("font-size", style.fontSize);
+    return new XMLSerializer().serializeToString(copy);
+  }
+
+  function table(figure) {
+    const shown = lrtheory.evaluate(figure.spec, figure.f, figure.values, figure.draws);
+    const cell = (v) => (/[",\n]/.test(v) ? `"${String(v).replace(/"/g, '""')}"` : String(v));
+    const rows = [["panel", "series", "x", "y", "standard error"]];
+    shown.panels.forEach((series, p) => series.forEach((data, i) => {
+      const item = figure.spec.panels[p].items[i], label = item.label || item.type;
+      const add = (name, x, y, stderr) => y.forEach((v, k) => rows.push([p + 1, name, x[k], v, stderr ? stderr[k] : ""]));
+      if (data.y && data.y.length !== undefined) add(label, data.x, data.y, data.stderr);
+      if (data.curve) add(item.densityLabel, data.curve.x, data.curve.y);
+      if (data.type === "level") rows.push([p + 1, label, "", data.at, ""]);
+      if (data.type === "mark") rows.push([p + 1, label, data.at, "", ""]);
+      if (data.type === "crossing") rows.push([p + 1, label, data.x, data.y, ""]);
+    }));
+    const settings = figure.spec.sliders.map((slider, i) => `# ${slider.label} = ${figure.values[i]}\n`).join("");
+    return settings + rows.map((row) => row.map(cell).join(",") + "\n").join("");
+  }
+
+  function save(name, type, text) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
   // ---- life on the page ----
 
   function element(parent, tag, attributes, text) {
@@ -388,6 +429,8 @@
       reset();
       redraw();
     });
+    button("Save SVG", () => figure.panels.forEach(({ svg }, p) => save(`${spec.name}${p ? `-${p + 1}` : ""}.svg`, "image/svg+xml", freestanding(svg))));
+    button("Save CSV", () => save(`${spec.name}.csv`, "text/csv", table(figure)));
     reset();
     root.classList.add("is-live"); // hides the still picture, see figures.css
     draw(figure);
