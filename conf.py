@@ -76,6 +76,7 @@ html_title = "What the learning rate does"
 html_favicon = "book/_static/favicon.svg"
 html_static_path = ["book/_static"]
 html_css_files = ["book.css"]
+html_extra_path = ["book/_plain"]  # pages without scripts, for links from elsewhere
 html_context = {"default_mode": "auto"}
 html_show_search_summary = False
 html_show_sphinx = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -91,6 +93,28 @@ def test_page(page, origin, page_path):
     assert page.evaluate(TOO_WIDE) == [], f"{page_path} scrolls sideways at {PHONE['width']} px"
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_is_accessible(browser, site, page_path, theme):
+    """axe finds nothing serious on the page, with its figures alive and its mathematics set."""
+    context = browser.new_context(viewport=DESKTOP, color_scheme=theme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{site.as_uri()}/{page_path}", wait_until="load")
+    page.evaluate(MATHEMATICS)
+    for figure in page.query_selector_all(".moving-figure"):
+        figure.scroll_into_view_if_needed()
+        figure.wait_for_selector("svg path", state="attached", timeout=5000)
+    found = Axe().run(page).response["violations"]
+    context.close()
+    serious = [
+        f"{v['id']}: {v['help']}: {node['html'][:160]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"][:3]
+        if 'class="citation-list"' not in node["html"]  # docutils gives its entries no role that a list may hold
+    ]
+    assert not serious, "\n".join([page_path, *serious])
+
+
 def move(page, figure, name):
     """Each slider, moved by one key, changes a curve."""
     figure.scroll_into_view_if_needed()
@@ -106,6 +130,27 @@ def move(page, figure, name):
         slider.focus()
         page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
         page.wait_for_function(CHANGED, arg=[figure, before], timeout=5000)
+
+
+def test_a_figure_can_be_taken_away(page, origin):
+    page.goto(f"{origin}/index.html", wait_until="load")
+    figure = page.query_selector(".moving-figure")
+    figure.scroll_into_view_if_needed()
+    figure.wait_for_selector("svg path", state="attached", timeout=5000)
+    for text, start, holds in (
+        ("Save SVG", "<svg", 'stroke="rgb'),
+        ("Save CSV", "#", "\npanel,series,x,y,standard error\n1,"),
+    ):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=text).first.click()
+        content = Path(download.value.path()).read_text()
+        assert content.startswith(start) and holds in content, content[:300]
+
+
+def test_the_plain_answer_is_short_and_without_scripts(site):
+    text = (site / "answer.html").read_text(encoding="utf-8")
+    words = re.sub(r"<[^>]+>", " ", text.split("<body>")[1]).split()
+    assert len(words) <= 300 and "<script" not in text
 
 
 def test_search_finds_the_title(page, origin, site):
