@@ -565,6 +565,23 @@ def check(claim: Claim, seed: int = 0, executor: Executor | None = None, tests: 
     return Verdict(claim, witnesses, rivals, made, killed, far, tuple(survivors), *work, doubt.threshold)
 
 
+def miss(claim: Claim, rival: Rival) -> float | None:
+    """By what share of the claim's value a rival misses it at the settings of the check; None if that says nothing.
+
+    >>> import lrtheory as lr
+    >>> variance = lr.claim("noise_floor.variance")
+    >>> round(miss(variance, variance.rivals[0]), 4)
+    -0.1875
+    """
+    if claim.given or atoms(rival.formula):
+        return None
+    doubt = _Doubt(claim, 0, None, 1)
+    value, wrong = (sp.N(v) for v in (doubt.value, doubt.at(rival.formula)))
+    if not (value.is_real and wrong.is_real and value.is_finite and wrong.is_finite) or value == 0:
+        return None
+    return float(wrong / value) - 1
+
+
 def summary(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     """The totals of several verdicts, as rows (what, how many).
 

@@ -208,21 +208,37 @@ def long_run(rec: Recursion, parameters: Mapping[sp.Symbol | str, Any], observab
     >>> long_run(rec, {"eta": Fraction(1, 2), "lam": 1, "sigma": 1}, rec.state[0] ** 2)
     1/3
     """
-    degree = sp.Poly(observable, *rec.state).total_degree()
-    powers = [p for p in product(range(degree + 1), repeat=len(rec.state)) if sum(p) <= degree]
     values = [exact(s, v) for s, v in rec.values(parameters).items()]
     step, outcomes = _kernel(rec)
+    return fixed_moment(
+        lambda state: [(tuple(step(*state, *draw, *values)), p) for draw, p in outcomes], rec.state, observable
+    )
 
-    def of(state: Sequence[Fraction]) -> list[Fraction]:
-        return [math.prod((x**n for x, n in zip(state, p, strict=True)), start=Fraction(1)) for p in powers]
+
+def fixed_moment(
+    move: Callable[[State], Sequence[tuple[State, Fraction]]], state: Sequence[sp.Symbol], observable: sp.Expr
+) -> sp.Rational:
+    """The long-run expectation of a polynomial in `state` under a random affine map of it.
+
+    `move` gives the states that a state can go to, each with its probability.
+    Raises `ValueError` if the moments do not converge.
+
+    >>> half, theta = Fraction(1, 2), sp.Symbol("theta")
+    >>> fixed_moment(lambda state: [((state[0] / 2 + kick,), half) for kick in (0, 1)], [theta], theta**2)
+    4/3
+    """
+    degree = sp.Poly(observable, *state).total_degree()
+    powers = [p for p in product(range(degree + 1), repeat=len(state)) if sum(p) <= degree]
+
+    def of(point: Sequence[Fraction]) -> list[Fraction]:
+        return [math.prod((x**n for x, n in zip(point, p, strict=True)), start=Fraction(1)) for p in powers]
 
     before, after = [], []
     for start in powers:  # whole-number points of the same pattern determine a polynomial of this degree
         point = tuple(map(Fraction, start))
         mean = [Fraction(0)] * len(powers)
-        for draw, probability in outcomes:
-            new = of(step(*point, *draw, *values))
-            mean = [m + probability * x for m, x in zip(mean, new, strict=True)]
+        for end, probability in move(point):
+            mean = [m + probability * x for m, x in zip(mean, of(end), strict=True)]
         before.append(of(point))
         after.append(mean)
 
@@ -235,8 +251,8 @@ def long_run(rec: Recursion, parameters: Mapping[sp.Symbol | str, Any], observab
         raise ValueError(f"the moments grow by {radii[-1]:.4g} a step: choose a stable rate")
     identity = DomainMatrix.eye(len(powers), sp.QQ)
     (fixed,) = (growth - identity).nullspace().to_Matrix().tolist()
-    constant = fixed[powers.index((0,) * len(rec.state))]
-    return sp.Rational(sum(c * fixed[powers.index(p)] for p, c in sp.Poly(observable, *rec.state).terms()) / constant)
+    constant = fixed[powers.index((0,) * len(state))]
+    return sp.Rational(sum(c * fixed[powers.index(p)] for p, c in sp.Poly(observable, *state).terms()) / constant)
 
 
 def stationary_law(

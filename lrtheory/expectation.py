@@ -20,6 +20,7 @@ import sympy as sp
 from . import landscapes, monte_carlo
 from .enumeration import Paths, enumerate_paths, exact, limit, long_run, stationary_law
 from .landscapes import THETA
+from .ledger import written_out
 from .letters import symbol
 from .moments import After, Moments, Stationary, _Algebra, _Point, after, stationary
 from .noise import Noise, any_law, gaussian, gaussian_to_fifth, phase, rademacher
@@ -217,7 +218,7 @@ def derived(expr: sp.Expr) -> sp.Expr:
 
 def exact_value(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
     """The expression with its letters replaced by the settings."""
-    return expr.subs({s: settings[s.name] for s in expr.free_symbols if s.name in settings})
+    return written_out(expr.subs({s: settings[s.name] for s in expr.free_symbols if s.name in settings}))
 
 
 def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:

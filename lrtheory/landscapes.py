@@ -95,6 +95,41 @@ def absolute_to_sample(noise: Noise = logistic) -> Landscape:
     return Landscape("absolute to a sample", sp.Abs(THETA - SCALE * XI), ((XI, noise),))
 
 
+def pinball(noise: Noise = logistic) -> Landscape:
+    """The pinball loss on fresh samples scale * xi: its minimum is their quantile at the level tau_level.
+
+    A sample above theta pulls with the weight tau_level, one below with the weight 1 - tau_level.
+
+    >>> pinball().gradient
+    -tau_level - sign(scale*xi - theta)/2 + 1/2
+    """
+    above, level = SCALE * XI - THETA, symbol("tau_level")
+    return Landscape("pinball", sp.Abs(above) / 2 + (level - sp.Rational(1, 2)) * above, ((XI, noise),))
+
+
+def quadratic_to_sample(noise: Noise = any_law) -> Landscape:
+    """lam * (theta - scale * xi)**2 / 2: each sample pulls to itself, and the minimum is the mean of the samples.
+
+    >>> quadratic_to_sample().gradient
+    -lam*scale*xi + lam*theta
+    """
+    return Landscape("quadratic to a sample", LAM * (THETA - SCALE * XI) ** 2 / 2, ((XI, noise),))
+
+
+def batched(landscape: Landscape, batch: int) -> Landscape:
+    """The mean of the sample losses of a mini-batch: `batch` copies of the landscape, each with its own noise.
+
+    >>> batched(quadratic(), 2).gradient
+    lam*theta + sigma*xi_sample1/2 + sigma*xi_sample2/2
+    """
+    if batch < 1:
+        raise ValueError(f"batch = {batch}: give one sample or more")
+    copies = [{s: symbol(f"{s}_sample{b + 1}") for s, _ in landscape.noises} for b in range(batch)]
+    loss = sp.Add(*(landscape.sample_loss.xreplace(own) for own in copies)) / batch
+    noises = tuple((own[s], law) for own in copies for s, law in landscape.noises)
+    return Landscape(f"{landscape.name}, {batch} at a time", loss, noises, landscape.coordinates)
+
+
 def double_well(noise: Noise = any_law) -> Landscape:
     """(theta**2 - 1)**2 / 4 with additive gradient noise: two valleys and a ridge between them.
 
@@ -102,6 +137,16 @@ def double_well(noise: Noise = any_law) -> Landscape:
     sigma*xi + theta**3 - theta
     """
     return Landscape("double well", (THETA**2 - 1) ** 2 / 4 + SIGMA * XI * THETA, ((XI, noise),))
+
+
+def two_valleys() -> Landscape:
+    """The lower of two parabolas: a sharp valley around -1 (curvature h_sharp) and a flat one around 1 (h_flat).
+
+    >>> two_valleys().sample_loss.subs(THETA, 0)
+    h_flat/4 + h_sharp/4 - Abs(h_flat/2 - h_sharp/2)/2
+    """
+    sharp, flat = symbol("h_sharp") * (THETA + 1) ** 2 / 2, symbol("h_flat") * (THETA - 1) ** 2 / 2
+    return Landscape("two valleys", (sharp + flat - sp.Abs(sharp - flat)) / 2, ())
 
 
 def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian, dim: int = 1, batch: int = 1) -> Landscape:

@@ -82,6 +82,19 @@ def over_modes(expr: sp.Basic, curvatures: Sequence[Any]) -> sp.Basic:
     return expr.replace(largest, lambda inner: sp.Max(*each(inner))).subs(DIM, len(curvatures))
 
 
+def written_out(expr: sp.Basic) -> sp.Basic:
+    """The expression with its sums between whole numbers written out, which SymPy leaves to the asker.
+
+    >>> t = symbol("t")
+    >>> written_out(sp.Sum(t**2, (t, 1, 3)))
+    14
+    """
+    return expr.replace(
+        lambda e: isinstance(e, sp.Sum) and len(e.limits) == 1 and all(b.is_Integer for b in e.limits[0][1:]),
+        lambda e: sp.Add(*(e.function.subs(e.limits[0][0], n) for n in range(e.limits[0][1], e.limits[0][2] + 1))),
+    )
+
+
 @dataclass(frozen=True)
 class Condition:
     """A relation that the parameters must satisfy, and what to do when they do not."""
@@ -155,7 +168,7 @@ class Claim:
             values = {name: value for name, value in values.items() if name != "lams"}
             formula = None if formula is None else over_modes(formula, vectors["lams"])
         if is_exact and formula is not None:
-            result = sp.simplify(formula.xreplace({s: values[s.name] for s in formula.free_symbols}))
+            result = sp.simplify(written_out(formula.xreplace({s: values[s.name] for s in formula.free_symbols})))
             if not result.is_finite and result is not sp.oo:
                 raise ValueError(f"{self.id} has no value at {_listed(values)}: move off this exact point")
             return result
@@ -298,7 +311,7 @@ def _in_domain(letter: sp.Symbol, value: Any) -> None:
     numbers = np.asarray([float(value)] if isinstance(value, sp.Basic) else value, dtype=float)
     least_is_zero = name in _MAY_BE_ZERO or (letter.is_nonnegative and not letter.is_positive)
     if letter.is_integer and np.any(numbers != np.floor(numbers)):
-        raise ValueError(f"{name} = {value}: steps are counted in whole numbers")
+        raise ValueError(f"{name} = {value}: it is counted in whole numbers")
     if least_is_zero and np.any(numbers < 0):
         raise ValueError(f"{name} = {value}: give 0 or more")
     if not least_is_zero and letter.is_positive and np.any(numbers <= 0):

@@ -29,10 +29,22 @@ _POSITIVE = {
     "target": r"L^{\star}",
     "dist": "D",
     "scale": "s",
+    "h_sharp": r"h_{\mathrm s}",
+    "h_flat": r"h_{\mathrm f}",
+    "distance": "d_0",
+    "c": "c",
+    "t0": "t_0",
+    "decay": r"\gamma",
+    "variance": r"\sigma_{\mathrm p}^2",
+    "h1": "h_1",
+    "h2": "h_2",
     "x": "x",
+    "factor": "c",
+    "p": "p",
 }
 _NONNEGATIVE = {"beta": r"\beta", "q": "q", "tau_level": r"\tau"}
-_STEPS = {"t": "t", "k": "k", "steps": "T", "horizon": "T", "lag": "k", "tau": r"\tau"}
+_STEPS = {"t": "t", "k": "k", "steps": "T", "horizon": "T", "lag": "k", "tau": r"\tau", "j": "j"}
+_COUNTS = {"n": "n", "batch": "B", "dim": "d"}  # 1 or more
 _REAL = {
     "theta": r"\theta",
     "theta0": r"\theta_0",
@@ -42,8 +54,10 @@ _REAL = {
     "average": r"\bar\theta",
     "kurtosis": r"\kappa",
     "skewness": r"\kappa_3",
+    "a1": "a_1",
+    "a2": "a_2",
 }
-LATEX = {**_POSITIVE, **_NONNEGATIVE, **_STEPS, **_REAL}
+LATEX = {**_POSITIVE, **_NONNEGATIVE, **_STEPS, **_COUNTS, **_REAL}
 
 
 @cache
@@ -59,6 +73,8 @@ def symbol(name: str) -> sp.Symbol:
         return sp.Symbol(name, nonnegative=True)
     if name in _STEPS:
         return sp.Symbol(name, integer=True, nonnegative=True)
+    if name in _COUNTS:
+        return sp.Symbol(name, integer=True, positive=True)
     return sp.Symbol(name, real=True)
 
 

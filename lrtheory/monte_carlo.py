@@ -182,10 +182,10 @@ def _block(plan: _Plan, index: int) -> Moments:
     return chains, np.array([m for m, _ in rows]), np.array([s for _, s in rows])
 
 
-def _task(plan: _Plan, first: int) -> Moments:
+def _task(block: Callable[[int], Moments], blocks: int, first: int) -> Moments:
     total: Moments | None = None
-    for index in range(first, min(first + _BLOCKS_PER_TASK, -(-plan.chains // BLOCK))):
-        total = _merge(total, _block(plan, index))
+    for index in range(first, min(first + _BLOCKS_PER_TASK, blocks)):
+        total = _merge(total, block(index))
     assert total is not None
     return total
 
@@ -199,6 +199,22 @@ def _in_order(executor: Executor, task: Callable[[int], Moments], firsts: Iterab
             yield window.popleft().result()
     while window:
         yield window.popleft().result()
+
+
+def _over_blocks(block: Callable[[int], Moments], chains: int, executor: Executor | None) -> Moments:
+    """The blocks that make up so many chains, run by the executor (default: threads) and merged in their order."""
+    blocks = -(-chains // BLOCK)
+    own = None if executor else ThreadPoolExecutor(os.cpu_count())
+    try:
+        total: Moments | None = None
+        firsts = range(0, blocks, _BLOCKS_PER_TASK)
+        for part in _in_order(executor or own, partial(_task, block, blocks), firsts):  # type: ignore[arg-type]
+            total = _merge(total, part)
+    finally:
+        if own:
+            own.shutdown(cancel_futures=True)
+    assert total is not None
+    return total
 
 
 def _constant_runs(rows: list[tuple[float, ...]]) -> tuple[tuple[int, tuple[float, ...]], ...]:
@@ -284,17 +300,7 @@ def simulate(
         chains,
         dtype,
     )
-    firsts = range(0, -(-chains // BLOCK), _BLOCKS_PER_TASK)
-    own = None if executor else ThreadPoolExecutor(os.cpu_count())
-    try:
-        total: Moments | None = None
-        for part in _in_order(executor or own, partial(_task, plan), firsts):  # type: ignore[arg-type]
-            total = _merge(total, part)
-    finally:
-        if own:
-            own.shutdown(cancel_futures=True)
-    assert total is not None
-    count, means, spread = total
+    count, means, spread = _over_blocks(partial(_block, plan), chains, executor)
     if not np.all(np.isfinite(means)) or not np.all(np.isfinite(spread)):
         raise FloatingPointError(
             f"the chains left the range of floats within {steps} steps at "

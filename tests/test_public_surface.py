@@ -94,8 +94,7 @@ def test_the_command_line(capsys):
     assert main(["evaluate", "noise_floor.variance", "eta=1/10", "lam=1", "sigma=1"]) == 0
     assert capsys.readouterr().out == "1/19\n"
     assert (
-        main(["check", "noise_floor.variance", "--seed", "2"]) == 0
-        and "claims that passed" in capsys.readouterr().out
+        main(["check", "noise_floor.variance", "--seed", "2"]) == 0 and "claims that passed" in capsys.readouterr().out
     )
     assert main(["quick-win", "--lr", "0.5", "--grad-norm-sq", "0.854", "--new-lr", "0.05"]) == 0
     assert "0.09607 to 0.1067" in capsys.readouterr().out

@@ -98,6 +98,17 @@ def read_notebook(path: Path, extensions: list[str]):
     return read_myst_markdown_notebook(text, config=config, add_source_map=True, path=path)
 
 
+def unshown(notebook) -> str | None:
+    """The first figure, claim or verdict whose display failed: Jupyter then shows its name, and no error."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            text = data.get("text/plain", "")
+            if set(data) == {"text/plain"} and text.startswith(("MovingFigure(", "<claim ", "Verdict(")):
+                return text[:80]
+    return None
+
+
 def execute(root: Path, workers: int) -> list[str]:
     """Run the notebooks whose outputs are not kept yet; return the names of those that failed."""
     from jupyter_cache import get_cache
@@ -123,7 +134,9 @@ def execute(root: Path, workers: int) -> list[str]:
             start = time.perf_counter()
             try:
                 await client.async_execute()
-            except (CellControlSignal, DeadKernelError) as error:
+                if broken := unshown(notebook):
+                    raise ValueError(f"a cell's object could not be shown as more than its name: {broken}")
+            except (CellControlSignal, DeadKernelError, ValueError) as error:
                 failed.append(name)
                 plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
                 print(f"\n{name} failed:\n{plain}", file=sys.stderr)
