@@ -29,7 +29,8 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value, for instance eta=0.1")
-    return name.strip(), _number(value.strip())
+    value = value.strip()
+    return name.strip(), value if value.isalpha() else _number(value)  # a claim says which words it takes
 
 
 def _list(_: argparse.Namespace) -> int:

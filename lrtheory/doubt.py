@@ -230,6 +230,8 @@ class _Doubt:
             **{
                 name: [float(self.settings[s.name]) for s in self.modes]
                 if name == "lams"
+                else self.claim.settings[name]
+                if name in self.claim.choices
                 else float(self.settings[name])
                 for name in self.claim.parameters
             }
@@ -354,7 +356,12 @@ class _Doubt:
         if isinstance(self.relation, Order):
             order, error = self._exact_order
             return abs(order - float(self.value if formula is None else self.at(formula))) > error
-        difference = self._exact_value if formula is None else enumerated(*self.difference(formula))
+        if formula is None:
+            difference = self._exact_value
+        elif self.claim.given or atoms(formula):
+            difference = enumerated(*self.difference(formula))
+        else:  # the same paths: only the typed number differs
+            difference = self._exact_value + self.value - enumerated(self._with_given(formula), self.settings)
         return not self.holds(0.0 if sp.simplify(difference) == 0 else float(difference))
 
     def enumeration(self) -> Witness | None:

@@ -49,7 +49,7 @@ class Run:
 
     rule: Rule
     phases: tuple[Phase, ...]
-    start: sp.Expr | sp.Tuple | AnyPhase
+    start: sp.Expr | sp.Tuple | sp.Dict | AnyPhase
     where: tuple[tuple[str, sp.Expr], ...]
     settle: int  # steps that stand for oo in a simulation of a rule that is not affine
 
@@ -59,7 +59,9 @@ class Run:
 
     @property
     def starts(self) -> dict[sp.Symbol, Any]:
-        """Where each coordinate starts: a tuple gives each its own; the rule's memory starts at 0."""
+        """Where each coordinate starts: a tuple gives each its own; the rule's memory starts at 0, unless named."""
+        if isinstance(self.start, sp.Dict):
+            return dict(self.start.items())
         coordinates = self.rule[1].coordinates
         if isinstance(self.start, sp.Tuple):
             return dict(zip(coordinates, self.start, strict=True))
@@ -126,7 +128,8 @@ class Expectation(Reading):
         return self._run
 
     def _hashable_content(self) -> tuple[Any, ...]:
-        return (self.observable, self.run)
+        # SymPy orders atoms by their content: the text decides before two runs would have to be compared
+        return (self.observable, repr(self.run), self.run)
 
     def _sympystr(self, printer: Any) -> str:
         return f"E[{self.observable}]"
@@ -166,6 +169,8 @@ def E(  # the letter of the field
     """The expectation of `observable` at the end of the phases (default: in the long run at the rate eta).
 
     Observables are expressions in the state; `theta_was` is the parameter at the start of the last phase.
+    `start` is where the parameter starts, or a mapping from states to values, for a rule whose memory does not
+    start at 0.
 
     >>> theta, lam = THETA, symbol("lam")
     >>> E(lam * theta**2 / 2)
@@ -239,6 +244,8 @@ def _paths(e: Expectation, rec: Recursion, settings: Mapping[str, Any], first: i
         at = {s.name: settings[s.name] for s in now.parameters if s is not ETA}
         if any(s is ETA for s in now.parameters):
             at["eta"] = exact("eta", exact_value(rate, settings))
+        if paths is None and now is not rec:  # a memory of the start itself
+            start |= {symbol(f"{x}_was"): value for x, value in start.items()}
         if steps is sp.oo and isinstance(first, Paths):
             paths = first
         else:

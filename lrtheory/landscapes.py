@@ -66,7 +66,7 @@ def quadratic(noise: Noise = any_law) -> Landscape:
 
 
 def absolute(noise: Noise | None = None) -> Landscape:
-    """|theta|: the L1 loss, theta measured from its minimum; with a law given, plus additive gradient noise.
+    """``|theta|``: the L1 loss, theta measured from its minimum; with a law given, plus additive gradient noise.
 
     >>> absolute(any_law).gradient
     sigma*xi + sign(theta)
@@ -77,7 +77,7 @@ def absolute(noise: Noise | None = None) -> Landscape:
 
 
 def flipped_absolute(flip: Noise) -> Landscape:
-    """|theta| whose subgradient is multiplied by a random sign: the law `flip` takes the values ±1.
+    """``|theta|`` whose subgradient is multiplied by a random sign: the law `flip` takes the values ±1.
 
     >>> from lrtheory.noise import rademacher
     >>> flipped_absolute(rademacher).gradient
@@ -87,7 +87,7 @@ def flipped_absolute(flip: Noise) -> Landscape:
 
 
 def absolute_to_sample(noise: Noise = logistic) -> Landscape:
-    """|theta - scale * xi|: its minimum is the median of the samples.
+    """``|theta - scale * xi|``: its minimum is the median of the samples.
 
     >>> absolute_to_sample().gradient
     -sign(scale*xi - theta)
@@ -147,6 +147,17 @@ def two_valleys() -> Landscape:
     """
     sharp, flat = symbol("h_sharp") * (THETA + 1) ** 2 / 2, symbol("h_flat") * (THETA - 1) ** 2 / 2
     return Landscape("two valleys", (sharp + flat - sp.Abs(sharp - flat)) / 2, ())
+
+
+def huber() -> Landscape:
+    """big_l * theta**2 / 2 within the distance `width` of the minimum, a straight line beyond: the Huber loss.
+
+    >>> huber().gradient.subs({THETA: 3, symbol("width"): 1, symbol("big_l"): 5})
+    5
+    """
+    width, big_l = symbol("width"), symbol("big_l")
+    right, left = THETA + width, THETA - width
+    return Landscape("huber", big_l * (right * sp.Abs(right) - left * sp.Abs(left) - 2 * width**2) / 4, ())
 
 
 def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian, dim: int = 1, batch: int = 1) -> Landscape:

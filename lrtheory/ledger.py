@@ -18,7 +18,7 @@ import sympy as sp
 from .letters import latex, symbol
 from .noise import Noise, gaussian
 
-_MAY_BE_ZERO = {"sigma", "slow_excess"}
+_MAY_BE_ZERO = {"sigma", "slow_excess", "gamma"}
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,9 @@ class Claim:
     is None, `definition` (LaTeX) says what is computed, and `evaluate` computes it.  `about`, `relation`: what the
     formula says of which expectation.  `given`: parameters that are measured rather than set, each with its
     expectation.  `abbreviations`: letters that the printed formula uses for parts of it, in the order in which they
-    are put in.  `derivation`: residuals that must vanish, where the default (derive `about`, compare) does not do.
-    `outside`: a check that returns (found, expected, tolerance).
+    are put in.  `choices`: parameters that are words, each with the words that it admits.  `derivation`: residuals
+    that must vanish, where the default (derive `about`, compare) does not do.  `outside`: a check that returns
+    (found, expected, tolerance).
     """
 
     id: str
@@ -136,6 +137,7 @@ class Claim:
     rivals: tuple[Rival, ...] = ()
     given: Mapping[str, sp.Expr] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     upper: sp.Expr | None = None
     abbreviations: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     definition: str | None = None
@@ -161,12 +163,12 @@ class Claim:
         return self._value(self.formula, values)
 
     def _value(self, formula: sp.Expr | None, values: Mapping[str, Any]) -> Any:
-        is_exact = all(isinstance(v, sp.Basic) for v in values.values())
-        typed, vectors = formula, {}
-        if "lams" in values:
-            vectors = {"lams": values["lams"]}
-            values = {name: value for name, value in values.items() if name != "lams"}
-            formula = None if formula is None else over_modes(formula, vectors["lams"])
+        is_exact = all(isinstance(v, sp.Basic) for name, v in values.items() if name not in self.choices)
+        typed = formula
+        whole = {name: values[name] for name in (*self.choices, "lams") if name in values}  # not broadcast
+        values = {name: value for name, value in values.items() if name not in whole}
+        if "lams" in whole:
+            formula = None if formula is None else over_modes(formula, whole["lams"])
         if is_exact and formula is not None:
             result = sp.simplify(written_out(formula.xreplace({s: values[s.name] for s in formula.free_symbols})))
             if not result.is_finite and result is not sp.oo:
@@ -175,11 +177,11 @@ class Claim:
         floats = {k: np.asarray(v, dtype=float) if np.ndim(v) else float(v) for k, v in values.items() if v is not None}
         with np.errstate(all="ignore"):
             if self.evaluate is not None and typed is self.formula:
-                if vectors:
-                    vectors = {"lams": np.asarray([float(c) for c in vectors["lams"]])}
+                if "lams" in whole:
+                    whole["lams"] = np.asarray([float(c) for c in whole["lams"]])
 
                 def one(*at: float) -> float:
-                    return self.evaluate(**dict(zip(floats, at, strict=True)), **vectors)  # type: ignore[misc]
+                    return self.evaluate(**dict(zip(floats, at, strict=True)), **whole)  # type: ignore[misc]
 
                 result = np.vectorize(one)(*floats.values()) if floats else one()
             else:
@@ -202,16 +204,17 @@ class Claim:
                 raise TypeError(f"{takes}; there is no {name!r}" + (f": did you mean {close[0]!r}?" if close else ""))
         if missing := [name for name in self.parameters if name not in parameters]:
             raise TypeError(f"{takes}; {', '.join(missing)} is missing: give it a value")
+        words = {name: _word(name, parameters[name], admitted) for name, admitted in self.choices.items()}
         values = {
             name: _numbers(name, value) if name == "lams" else _number(name, value)
             for name, value in parameters.items()
-            if value is not None
+            if value is not None and name not in words
         }
         for name, value in values.items():
             for number in value if name == "lams" else [value]:
                 _in_domain(symbol("lam") if name == "lams" else self.letter(name), number)
         self.require(values)
-        return values
+        return values | words
 
     def letter(self, name: str) -> sp.Symbol:
         """The symbol of a parameter: the formula's own where it uses a name with other assumptions."""
@@ -255,15 +258,15 @@ class Claim:
     def markdown(self, label: bool = True) -> str:
         """The claim as MyST: statement, numbered equation (with the claim's id as its label), conditions, source."""
         conditions = [self.shortened(c.holds) for c in self.conditions]
-        holds = ", ".join(f"${latex(c)}$" for c in conditions) or "every admissible value"
+        holds = ", ".join(f"${latex(c)}$" for c in conditions)
         shown = [self.shortened(f) for f in (self.formula, self.upper) if f is not None] + conditions
         used = set().union(*(e.free_symbols for e in shown))
         where = ", ".join(f"${latex(s)} = {latex(e)}$" for s, e in self.abbreviations.items() if s in used)
-        holds = f"Here {where}. Holds for {holds}" if where else f"Holds for {holds}"
+        notes = [f"Here {where}." if where else "", f"Holds for {holds}." if holds else "", self.source]
         tag = f" ({self.id})" if label else ""
         return (
             f"::::{{div}} claim\n**{self.says}** `{self.id}`\n\n$$\n{self.equation}\n$${tag}\n\n"
-            f"{holds}. {self.source}\n::::\n"
+            f"{' '.join(filter(None, notes))}\n::::\n"
         )
 
     def _repr_markdown_(self) -> str:
@@ -275,6 +278,12 @@ class Claim:
 
 def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in values.items())
+
+
+def _word(name: str, value: Any, admitted: Sequence[str]) -> str:
+    if value not in admitted:
+        raise ValueError(f"{name} = {value!r}: give {' or '.join(map(repr, admitted))}")
+    return str(value)
 
 
 def _number(name: str, value: Any) -> Any:

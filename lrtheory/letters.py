@@ -39,8 +39,16 @@ _POSITIVE = {
     "h1": "h_1",
     "h2": "h_2",
     "x": "x",
+    "mu": r"\mu",
+    "big_l": "L",
     "factor": "c",
     "p": "p",
+    "s": "s",
+    "b2": "{b^2}",
+    "nu": r"\nu",
+    "radius": "R",
+    "g": "G",
+    "width": "w",
 }
 _NONNEGATIVE = {"beta": r"\beta", "q": "q", "tau_level": r"\tau"}
 _STEPS = {"t": "t", "k": "k", "steps": "T", "horizon": "T", "lag": "k", "tau": r"\tau", "j": "j"}
@@ -49,6 +57,8 @@ _REAL = {
     "theta": r"\theta",
     "theta0": r"\theta_0",
     "v": "v",
+    "u": "u",
+    "total": "S",
     "xi": r"\xi",
     "chi": r"\chi",
     "average": r"\bar\theta",
@@ -106,8 +116,8 @@ class _Printer(LatexPrinter):
     def _print_Indexed(self, expr: sp.Indexed) -> str:
         return rf"\lambda_{{{self._print(expr.indices[0])}}}"
 
-    def _print_max(self, expr: sp.Expr) -> str:  # of one curvature among all
-        return r"\lambda_{\max}"
+    def _print_AppliedUndef(self, expr: sp.Expr) -> str:  # the name by which SymPy asks for functions of ours
+        return r"\lambda_{\max}" if expr.func.__name__ == "max" else self._print_Function(expr)
 
 
 def latex(expr: sp.Basic) -> str:

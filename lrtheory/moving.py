@@ -300,14 +300,14 @@ class _Functions:
         self.twins: dict[str, Any] = {}
 
     def add(self, stem: str, formula: Any, *arguments: Any, instead: Sequence[sp.Symbol] = ()) -> str:
-        """Registers formula(*arguments, s), s the array of slider values; returns its name.
+        """Registers formula(*arguments, sliders), the last an array of their values; returns its name.
 
         A letter in `instead` is one of the arguments' own, even if a slider has the same.
         """
         name = f"{stem}{len(self.scripts)}"
         many = isinstance(formula, (list, tuple))
         sliders = [sp.Symbol(f"{s.name}_slider") if s in instead else s for s in self.sliders]
-        groups = [*arguments, ("s", sliders)]
+        groups = [*arguments, ("sliders", sliders)]
         self.scripts[name] = to_javascript(formula, name=name, arguments=groups)
         nested = [list(g[1]) if isinstance(g, tuple) else g for g in groups]
         self.twins[name] = sp.lambdify(nested, list(formula) if many else formula, "numpy", cse=True)

@@ -37,6 +37,15 @@ def sign(x: Any) -> Any:
     return np.sign(x)
 
 
+def root(x: Any) -> Any:
+    """The square root of a number, an array or an expression.
+
+    >>> root(4.0), root(sp.Integer(4))
+    (np.float64(2.0), 2)
+    """
+    return sp.sqrt(x) if isinstance(x, sp.Basic) else np.sqrt(x)
+
+
 def sgd(theta: Any, *, grad: Gradient, eta: Any) -> Any:
     """One step against the gradient (Robbins & Monro 1951).
 
@@ -54,6 +63,18 @@ def heavy_ball(theta: Any, v: Any, *, grad: Gradient, eta: Any, beta: Any) -> An
     """
     v = beta * v + grad(theta)
     return theta - eta * v, v
+
+
+def keras_momentum(theta: Any, u: Any, *, grad: Gradient, eta: Any, beta: Any) -> Any:
+    """Momentum in Keras' convention: the buffer adds up steps, so that past steps keep the rate that they had.
+
+    At a constant rate it is `heavy_ball` with u = -eta * v; after a drop of the rate it is not.
+
+    >>> keras_momentum(1.0, -0.5, grad=lambda theta: theta, eta=0.5, beta=0.5)
+    (0.25, -0.75)
+    """
+    u = beta * u - eta * grad(theta)
+    return theta + u, u
 
 
 def dampened(theta: Any, v: Any, *, grad: Gradient, eta: Any, beta: Any) -> Any:
@@ -85,6 +106,29 @@ def averaged(theta: Any, average: Any, *, grad: Gradient, eta: Any, gamma: Any) 
     """
     theta = theta - eta * grad(theta)
     return theta, gamma * average + (1 - gamma) * theta
+
+
+def summed(theta: Any, total: Any, *, grad: Gradient, eta: Any) -> Any:
+    """SGD together with the sum of its parameters so far, for their plain mean (Polyak & Juditsky 1992).
+
+    >>> summed(1.0, 0.0, grad=lambda theta: theta, eta=0.5)
+    (0.5, 0.5)
+    """
+    theta = theta - eta * grad(theta)
+    return theta, total + theta
+
+
+def adam(theta: Any, m: Any, v: Any, t: Any, *, grad: Gradient, eta: Any, beta1: Any, beta2: Any, epsilon: Any) -> Any:
+    """Adam, with both averages corrected for their start at 0 (Kingma & Ba 2015); t counts the steps.
+
+    >>> adam(1.0, 0.0, 0.0, 0, grad=lambda theta: 3 * theta, eta=0.25, beta1=0.5, beta2=0.75, epsilon=0)
+    (np.float64(0.75), 1.5, 2.25, 1)
+    """
+    g = grad(theta)
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    t = t + 1
+    return theta - eta * (m / (1 - beta1**t)) / (root(v / (1 - beta2**t)) + epsilon), m, v, t
 
 
 def sign_sgd(theta: Any, *, grad: Gradient, eta: Any) -> Any:

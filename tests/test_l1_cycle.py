@@ -129,3 +129,24 @@ def test_the_quantile_level_is_exact_at_every_rate(level, eta):
 def test_the_balance_of_squares_is_what_gives_the_mean_distance():
     found = derived(E(abs(THETA), rule=(SGD, ABS(lr.noise.any_law))))
     assert (found - l1_cycle.noisy_mean_distance.formula).simplify() == 0
+
+
+@pytest.mark.parametrize(("scale", "share"), [(0.5, 2e-3), (0.7, 1e-4), (0.1, None)])
+def test_sign_steps_lie_on_a_lattice_which_shows_only_where_the_steps_are_longer_than_the_noise(scale, share):
+    """At eta = lam = 1: the law on each lattice is a Gaussian of variance 2 scale, weighted at the middles of steps."""
+    claimed = scale + 0.25
+    for phase in np.linspace(0, 1, 11):
+        x = phase + np.arange(-60, 61)
+        # balance between neighbours: p(x) P(up from x) = p(x + 1) P(down from x + 1), P(up) = 1 / (1 + exp(x / scale))
+        up = np.exp(-np.logaddexp(0, x / scale))
+        down = np.exp(-np.logaddexp(0, -x / scale))
+        log_law = np.concatenate([[0], np.cumsum(np.log(up[:-1]) - np.log(down[1:]))])
+        law = np.exp(log_law - log_law.max())
+        found = (law @ x**2) / law.sum()
+        assert np.isfinite(found)
+        if share is not None:
+            assert abs(found / claimed - 1) < share
+    if share is None:  # outside the condition a single lattice is far off
+        assert abs(found / claimed - 1) > 0.05
+        with pytest.raises(ValueError, match="longer than the noise"):
+            lr.claim("l1_cycle.sign_quadratic_variance")(eta=1.0, lam=1.0, scale=scale)

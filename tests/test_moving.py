@@ -173,6 +173,13 @@ def test_the_page_and_its_twin_compute_the_same(figure, settings):
                     np.testing.assert_allclose(mine, series[key], rtol=1e-9, atol=1e-12, err_msg=key)
 
 
+def test_a_slider_may_have_the_letter_s():
+    s = lr.symbol("s")
+    panel = Panel([Curve(s * t)], (0, 2), "step", "θ", points=3)
+    figure = MovingFigure("letter", [Slider(s, "s", 0, 1, 0.1, 0.5)], [panel], alt="A line.")
+    assert in_node(figure, [0.25])["panels"][0][0]["y"] == [0, 0.25, 0.5]
+
+
 def test_simulated_means_agree_with_the_formula():
     kept, dropped, run_kept, run_dropped = moving.evaluate(drop_figure())["panels"][0][:4]
     for curve, run in ((kept, run_kept), (dropped, run_dropped)):

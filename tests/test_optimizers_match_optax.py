@@ -83,3 +83,46 @@ def test_every_step_is_the_one_that_pytorch_took(name):
         new = rule(*state, grad=gradient, **hyper)
         state = new if isinstance(new, tuple) else (new,)
         assert state[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "chained"),
+    [
+        (optimizers.heavy_ball, lambda rate: (optax.trace(BETA), optax.scale_by_learning_rate(rate))),
+        (optimizers.keras_momentum, lambda rate: (optax.scale_by_learning_rate(rate), optax.trace(BETA))),
+    ],
+    ids=["heavy_ball", "keras_momentum"],
+)
+def test_after_a_drop_of_the_rate_the_two_buffers_differ_as_they_do_in_optax(rule, chained):
+    expected = with_optax(
+        optax.chain(*chained(optax.piecewise_constant_schedule(ETA, {10: 0.1}))), jax.numpy.array(1.5)
+    )
+    state = (1.5, 0.0)
+    for t in range(STEPS):
+        state = rule(*state, grad=gradient, eta=ETA if t < 10 else ETA / 10, beta=BETA)
+        assert state[0] == pytest.approx(expected[t], rel=1e-12)
+
+
+def test_the_keras_rule_is_the_published_one():
+    w, velocity, state = 1.5, 0.0, (1.5, 0.0)
+    for t in range(STEPS):
+        learning_rate = ETA / (1 + t)
+        velocity = BETA * velocity - learning_rate * gradient(w)
+        w = w + velocity
+        state = optimizers.keras_momentum(*state, grad=gradient, eta=learning_rate, beta=BETA)
+        assert state == pytest.approx((w, velocity), rel=1e-15)
+
+
+def test_the_sum_adds_up_what_optax_visits():
+    state, visited = (1.5, 0.0), with_optax(optax.sgd(ETA))
+    for t in range(STEPS):
+        state = optimizers.summed(*state, grad=gradient, eta=ETA)
+        assert state == pytest.approx((visited[t], sum(visited[: t + 1])), rel=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [1e-8, 0.1])
+def test_adam_is_adam(epsilon):
+    expected, state = with_optax(optax.adam(ETA, BETA, 0.99, epsilon)), (1.5, 0.0, 0.0, 0)
+    for t in range(STEPS):
+        state = optimizers.adam(*state, grad=gradient, eta=ETA, beta1=BETA, beta2=0.99, epsilon=epsilon)
+        assert state[0] == pytest.approx(expected[t], rel=1e-9)

@@ -24,12 +24,22 @@ def add_figure_assets(app) -> None:
         app.add_js_file("figures.js", defer="defer")
 
 
+def modules_beside(notebook, book: Path) -> list[Path]:
+    """The modules of the book's own folder that a notebook imports: a reader who downloads it has only the package."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    names = set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE))
+    return sorted(book / f"{name}.py" for name in names if (book / f"{name}.py").exists())
+
+
 def offer_notebook(app, pagename, templatename, context, doctree) -> None:
     """Put the page's notebook beside its source, where the theme's download button looks for it."""
     written = Path(app.outdir).parent / "jupyter_execute" / f"{pagename}.ipynb"
     if doctree is None or app.env.metadata[pagename].get("file_format") != "mystnb" or not written.exists():
         return
     notebook = nbformat.read(written, as_version=4)
+    for module in modules_beside(notebook, Path(app.srcdir)):
+        text = f"%%writefile {module.name}\n{module.read_text(encoding='utf-8')}"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(text))
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # nbformat draws random names; two builds must be equal

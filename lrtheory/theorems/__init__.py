@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
 
 from ..doubt import Verdict
 from ..doubt import check as _check
 from ..ledger import Claim
-from . import l1_cycle, noise_floor, quick_win, slow_road
 
-_TABLE: dict[str, Claim] = {
-    value.id: value
-    for chapter in (l1_cycle, noise_floor, quick_win, slow_road)
-    for value in vars(chapter).values()
-    if isinstance(value, Claim)
-}
+CHAPTERS = (
+    "l1_cycle",
+    "noise_floor",
+    "quick_win",
+    "slow_road",
+    "minibatch",
+    "shuffling",
+    "momentum",
+    "averaging",
+    "schedules",
+    "escape",
+    "overfitting",
+    "boosting",
+    "worst_case",
+)
+
+
+@cache
+def _chapter(name: str) -> dict[str, Claim]:
+    # read when first asked for: one formula should not cost the typing of all the others
+    module = import_module(f".{name}", __name__)
+    return {value.id: value for value in vars(module).values() if isinstance(value, Claim)}
 
 
 def claims() -> dict[str, Claim]:
@@ -24,7 +41,7 @@ def claims() -> dict[str, Claim]:
     >>> next(iter(claims()))
     'l1_cycle.entry'
     """
-    return dict(_TABLE)
+    return {id: claim for chapter in CHAPTERS for id, claim in _chapter(chapter).items()}
 
 
 def claim(id: str) -> Claim:
@@ -33,11 +50,12 @@ def claim(id: str) -> Claim:
     >>> claim("noise_floor.variance")(eta=1, lam=1, sigma=1)
     1
     """
-    if id not in _TABLE:
-        close = get_close_matches(str(id), _TABLE, 3, cutoff=0.4)
+    chapter = str(id).split(".")[0]
+    if chapter not in CHAPTERS or id not in _chapter(chapter):
+        close = get_close_matches(str(id), claims(), 3, cutoff=0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else "python -m lrtheory claims lists them"
         raise KeyError(f"there is no claim {id!r}: {hint}")
-    return _TABLE[id]
+    return _chapter(chapter)[id]
 
 
 def check(claim_or_id: Claim | str, seed: int = 0, executor: Executor | None = None) -> Verdict:
@@ -49,4 +67,4 @@ def check(claim_or_id: Claim | str, seed: int = 0, executor: Executor | None = N
     True
     """
     asked = claim(claim_or_id) if isinstance(claim_or_id, str) else claim_or_id
-    return _check(asked, seed, executor, tests=len(_TABLE))
+    return _check(asked, seed, executor, tests=len(claims()))

@@ -399,6 +399,7 @@ def _discrete_gaussian(curvature: sp.Expr, rule: Rule, formula: sp.Expr) -> Call
 
 
 _median_rule: Rule = (sgd, absolute_to_sample(logistic))
+_COARSE = "the steps are longer than the noise is wide, and each start has its own value; lower eta to 2*{}"
 _median_variance = eta * scale + eta**2 / 4
 median_variance = Claim(
     id="l1_cycle.median_variance",
@@ -414,7 +415,10 @@ median_variance = Claim(
     ),
     settings={"eta": R(3, 4), "scale": R(2, 3)},
     enumerable=False,  # a logistic sample takes any value
-    source="For samples of a logistic law with this scale, and a start of any phase: a Gaussian law on a lattice.",
+    conditions=(Condition(eta <= 2 * scale, _COARSE.format("scale")),),
+    source="For samples of a logistic law with this scale. The long-run law is a Gaussian on the lattice of the start; "
+    "the formula is exact on average over lattices, each weighted by its share of the Gaussian, and true of any one of "
+    r"them up to terms of the order of $e^{-2\pi^2 s/\eta}$.",
 )
 # four samples, none of which a run from the phases that are enumerated hits exactly
 _samples = empirical([-2, -1, 1, 4])
@@ -461,6 +465,8 @@ sign_quadratic_variance = Claim(
     ),
     settings={"eta": R(3, 4), "lam": R(3, 2), "scale": R(2, 3)},
     enumerable=False,
-    source="For logistic gradient noise of this scale, and a start of any phase; the rule is that of "
-    "{cite:t}`bernstein2018signsgd`.",
+    conditions=(Condition(eta * lam <= 2 * scale, _COARSE.format("scale/lam")),),
+    source="For logistic gradient noise of this scale; the rule is that of {cite:t}`bernstein2018signsgd`. Exact, like "
+    "{eq}`l1_cycle.median_variance`, on average over lattices weighted by their share, and true of any one of them up "
+    r"to terms of the order of $e^{-2\pi^2 s/(\eta\lambda)}$.",
 )

@@ -211,7 +211,7 @@ def _small_rate(claim: Claim) -> tuple[float, float, float]:
 
 best_drop_factor = Claim(
     id="quick_win.best_drop_factor",
-    says="With x = eta1 lam tau left to run at small rates, this is the best eta2 / eta1 for the rest of the run.",
+    says="With x = η₁λτ left to run at small rates, this is the best η₂/η₁ for the rest of the run.",
     lhs=r"\rho^\star",
     parameters=("x",),
     formula=(1 + 2 * x - _z) / (2 * x),
