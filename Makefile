@@ -31,7 +31,7 @@ test: $(READY)  ## Lint, type-check, run the tests, the doctests and the book's 
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto
 	$(PYTHON) book/_ext/execution.py
 
 check: $(READY)  ## Check every claim of the ledger
