@@ -606,7 +606,7 @@ def summary(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     rows.append(("rivals rejected", f"{sum(r.rejected for r in rivals)} of {len(rivals)}"))
     rows.append(("of these, rejected exactly", str(sum(r.exactly for r in rivals))))
     if weakest is not None:
-        rows.append(("smallest |z| of a rival that was simulated", f"{weakest:.1f}"))
+        rows.append(("standard errors to the nearest rival that was simulated", f"{weakest:.1f}"))
     for kind in ("enumeration", "simulation"):
         tried = [v for v in verdicts if kind in v.killed and (kind == "enumeration" or not v.located)]
         killed, made = (sum(n) for n in ([v.killed[kind] for v in tried], [v.made for v in tried]))
@@ -616,6 +616,6 @@ def summary(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
             ("mutants that differ by more than 5 %, told apart", f"{far - left} of {far} ({1 - left / far:.1%})")
         )
     if largest is not None:
-        rows.append(("largest |z| of a claim, and the bound", f"{largest:.2f}, {verdicts[0].threshold:.2f}"))
+        rows.append(("standard errors off, at most; the bound", f"{largest:.2f}; {verdicts[0].threshold:.2f}"))
     rows.append(("steps simulated", f"{sum(v.chain_steps for v in verdicts):,}"))
     return rows

@@ -261,6 +261,8 @@ class Claim:
         holds = ", ".join(f"${latex(c)}$" for c in conditions)
         shown = [self.shortened(f) for f in (self.formula, self.upper) if f is not None] + conditions
         used = set().union(*(e.free_symbols for e in shown))
+        for letter, meaning in reversed(tuple(self.abbreviations.items())):  # one may be made of others
+            used |= meaning.free_symbols if letter in used else set()
         where = ", ".join(f"${latex(s)} = {latex(e)}$" for s, e in self.abbreviations.items() if s in used)
         notes = [f"Here {where}." if where else "", f"Holds for {holds}." if holds else "", self.source]
         tag = f" ({self.id})" if label else ""

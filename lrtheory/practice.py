@@ -21,7 +21,7 @@ class QuickWin:
         why = (
             "the upper end uses the noise variance"
             if self.bounded_by_noise
-            else "the upper end is the whole floor; with noise_variance it comes closer"
+            else "the upper end is the whole floor; give noise_variance for a narrower range"
         )
         return (
             f"Lowering the rate from {self.learning_rate:g} to {self.new_learning_rate:g} should lower the loss by "
@@ -42,8 +42,8 @@ def quick_win(
     """What lowering the learning rate would gain at once, before the slow part of the loss has moved.
 
     `mean_squared_gradient_norm` is the mean of ‖g‖² over many steps at the plateau, g the gradient of the mean loss
-    over a mini-batch, weight decay included, before clipping.  `noise_variance` is that number minus the squared
-    norm of the full gradient.  Plain SGD only.
+    over a mini-batch, as it is applied, weight decay included; not for a run that clips often.  `noise_variance` is
+    that number minus the squared norm of the full gradient.  Plain SGD only.
 
     Returns a `QuickWin`.  Raises `ValueError` for a rate that is not lowered, or numbers that cannot be.
     Source: the claim `quick_win.gain_from_gradient_norm`, exact for quadratics.

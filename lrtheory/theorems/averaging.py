@@ -26,6 +26,7 @@ a = 1 - eta * lam
 floor = eta * sigma**2 / (lam * (2 - eta * lam))
 A = sp.Symbol("a", real=True)  # how the formulas are printed
 V = sp.Symbol("V", positive=True)
+B, H, RATIO = sp.Symbol("b", real=True), sp.Symbol("h", positive=True), sp.Symbol("r", real=True)
 
 
 # --- the plain mean -----------------------------------------------------------------------------------------------
@@ -87,10 +88,10 @@ mean_bias = Claim(
 tail_variance = Claim(
     id="averaging.tail_variance",
     says="The variance of the mean of n iterates at the floor.",
-    lhs=r"\mathrm{Var}\Big[\frac1n\sum_{t=1}^{n}\theta_{\infty+t}\Big]",
+    lhs=r"\mathrm{Var}\,m_n",
     parameters=("eta", "lam", "sigma", "n"),
     formula=floor / n**2 * (n * (1 + a) / (eta * lam) - a * (1 - a**n) * 2 / (eta * lam) ** 2),
-    abbreviations={V: floor, A: a},
+    abbreviations={V: floor, A: a, H: eta * lam},
     # a run at the floor starts with its variance; the mean does not ask more of the start's law than that
     about=E(total**2, (eta, n), rule=SUMMED, start=sp.sqrt(floor)) / n**2,
     conditions=(STABLE,),
@@ -101,7 +102,8 @@ tail_variance = Claim(
     settings={"eta": R(4, 15), "lam": R(3, 2), "sigma": 2, "n": 4},  # the floor is a square
     outside=lambda claim: _weights(claim, tail=True),
     outside_source=WEIGHTS,
-    source="The variance of the mean of a first-order autoregression {cite:p}`box1970time`.",
+    source="$m_n=\\frac1n\\sum_{t=1}^{n}\\theta_{\\infty+t}$, the mean of a first-order autoregression "
+    "{cite:p}`box1970time`.",
 )
 
 # --- the exponential moving average -------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ ema_mean = Claim(
     lhs=r"\mathbb{E}[\bar\theta_t]",
     parameters=("eta", "lam", "gamma", "theta0", "t"),
     formula=sp.Piecewise((_apart, sp.Ne(gamma, a)), (_together, True)),
-    abbreviations={A: a},
+    abbreviations={A: a, RATIO: (A**t - gamma**t) / (A - gamma)},
     evaluate=_ema_mean,
     about=_mean_of({}),
     conditions=(FADES,),
@@ -236,6 +238,11 @@ twin_variance = Claim(
     * sigma**2
     * (1 + _a1 * _a2)
     / ((2 - eta1 * lam) * (2 - eta2 * lam) * (eta1 + eta2 - eta1 * eta2 * lam) * lam),
+    abbreviations={
+        sp.Symbol("a_1", real=True): _a1,
+        sp.Symbol("a_2", real=True): _a2,
+        B: eta1 + eta2 - eta1 * eta2 * lam,
+    },
     about=E(average**2, (eta1, oo), rule=AVERAGED, gamma=_a2),
     conditions=(
         Condition(eta1 * lam < 2, "the run would diverge; lower eta1 below 2/lam"),

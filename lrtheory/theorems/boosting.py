@@ -80,7 +80,7 @@ bias_factor = Claim(
     rivals=(
         Rival((1 - nu * s) ** m, "the bias itself"),
         Rival((1 - nu * s) ** (2 * (m + 1)), "rounds counted from 0"),
-        Rival((1 - s) ** (2 * m * nu), "nu rounds of full size for each"),
+        Rival((1 - s) ** (2 * m * nu), "ν rounds of full size for each"),
     ),
     settings=AT,
     outside=_by_ridge if find_spec("sklearn") else None,
@@ -90,7 +90,7 @@ bias_factor = Claim(
 )
 variance_factor = Claim(
     id="boosting.variance_factor",
-    says="How much of the variance of the labels m rounds have learnt; there is no floor, it goes on to 1.",
+    says="How much of the variance of the labels m rounds have learned; there is no floor, it goes on to 1.",
     lhs=r"\mathrm{Var}(F_m)/\sigma^2",
     parameters=("s", "nu", "m"),
     formula=(1 - (1 - nu * s) ** m) ** 2,

@@ -110,7 +110,7 @@ two_cycle_high = Claim(
     about=_two_steps,
     relation=Root("theta0"),
     conditions=(CYCLE_EXISTS,),
-    rivals=(Rival(1 + _half_gap, "centred on the minimum"),),
+    rivals=(Rival(1 + _half_gap, "centered on the minimum"),),
     settings=AT,
     derivation=_cycle,
     outside=_observed(0),
@@ -127,7 +127,7 @@ two_cycle_low = Claim(
     about=_two_steps,
     relation=Root("theta0"),
     conditions=(CYCLE_EXISTS,),
-    rivals=(Rival(1 - _half_gap, "centred on the minimum"),),
+    rivals=(Rival(1 - _half_gap, "centered on the minimum"),),
     settings=AT,
     derivation=_cycle,
     outside=_observed(1),
@@ -468,8 +468,20 @@ escape_threshold = Claim(
 _ratio = sqrt(h_sharp / h_flat)
 _right, _left = 2 / (1 + _ratio), 2 / (_ratio - 1)  # where the valleys meet, from -1
 _growth = sp.Abs(1 - eta * h_sharp)
-_even = 2 * sp.floor(sp.log(_right / distance) / (2 * sp.log(_growth))) + 2
-_odd = 2 * sp.floor((sp.log(_left / distance) / sp.log(_growth) + 1) / 2) + 1
+
+
+def _even_exit(reach: sp.Expr, growth: sp.Expr) -> sp.Expr:
+    """The first even step at which the distance has outgrown the reach to the right."""
+    return 2 * sp.floor(sp.log(reach / distance) / (2 * sp.log(growth))) + 2
+
+
+def _odd_exit(reach: sp.Expr, growth: sp.Expr) -> sp.Expr:
+    """The first odd step at which the distance has outgrown the reach to the left."""
+    return 2 * sp.floor((sp.log(reach / distance) / sp.log(growth) + 1) / 2) + 1
+
+
+_even, _odd = _even_exit(_right, _growth), _odd_exit(_left, _growth)
+_a, _r, _D_right, _D_left = sp.symbols("a r D_+ D_-", positive=True)
 
 
 def _inside() -> list[sp.Expr]:
@@ -490,14 +502,19 @@ def _positive_at(gap: sp.Expr, position: int) -> bool:
 
 valley_exit = Claim(
     id="escape.valley_exit",
-    says="Too sharp a valley throws gradient descent out: the step that leaves it, right if even, left if odd.",
+    says=r"Gradient descent on the smaller of two parabolas, $\min(h_{\mathrm s}(\theta+1)^2/2,\ "
+    r"h_{\mathrm f}(\theta-1)^2/2)$, from $d_0$ to the right of the sharp minimum: the step that leaves too sharp a "
+    "valley, right if even, left if odd.",
     lhs=r"T_{\mathrm{exit}}",
     parameters=("h_sharp", "h_flat", "eta", "distance"),
     formula=sp.Min(_even, _odd),
     abbreviations={
-        sp.Symbol("a", positive=True): _growth,
-        sp.Symbol("D_+", positive=True): _right,
-        sp.Symbol("D_-", positive=True): _left,
+        _a: _growth,
+        _r: _ratio,
+        _D_right: 2 / (1 + _r),
+        _D_left: 2 / (_r - 1),
+        sp.Symbol("T_+", positive=True): _even_exit(_D_right, _a),
+        sp.Symbol("T_-", positive=True): _odd_exit(_D_left, _a),
     },
     about=steps_until(
         h_sharp * (theta + 1) ** 2 > h_flat * (theta - 1) ** 2, rule=(sgd, two_valleys()), start=-1 + distance
@@ -515,7 +532,8 @@ valley_exit = Claim(
     derivation=_inside,
     simulable=False,
     source=(
-        "The distance grows by the factor a, from side to side; a run that lands exactly between the valleys is left "
-        "out. The first phase of a catapult {cite:p}`lewkowycz2020large`."
+        "The distance grows by the factor $a$, from side to side, and the sharp valley ends $D_+$ to the right of its "
+        "minimum and $D_-$ to the left; a run that lands exactly between the valleys is left out. The first phase of a "
+        "catapult {cite:p}`lewkowycz2020large`."
     ),
 )

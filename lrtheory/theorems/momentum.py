@@ -486,7 +486,7 @@ def _of_the_velocity(claim: Claim) -> tuple[float, float, float]:
 fluctuation = Claim(
     id="momentum.fluctuation",
     says="The balance at the floor: noise drives the velocity, and the valley's pull takes up what it brings.",
-    lhs=r"\mathbb{E}[\theta\,\nabla L(\theta)] = \tfrac{\eta}{2}(1+\beta)\,\mathbb{E}[v^2]",
+    lhs=r"\mathbb{E}[\theta\,\nabla L(\theta)]",
     parameters=("eta", "lam", "beta", "sigma"),
     formula=eta * (1 + beta) * sigma**2 / ((1 - beta) * (2 * (1 + beta) - eta * lam)),
     about=E(theta * lam * theta, rule=HEAVY_BALL),
@@ -499,7 +499,8 @@ fluctuation = Claim(
     derivation=_balance,
     outside=_of_the_velocity,
     outside_source=LYAPUNOV + ", for the velocity",
-    source="{cite:t}`yaida2019fluctuation`, in PyTorch's convention.",
+    source="It equals $\\tfrac{\\eta}{2}(1+\\beta)\\,\\mathbb{E}[v^2]$; "
+    "{cite:t}`yaida2019fluctuation`, in PyTorch's convention.",
 )
 
 

@@ -30,7 +30,7 @@ NO_OVERSHOOT = Condition(eta * s < 1, "the mode is overshot, and the risk is not
 _left = (1 - eta * s) ** k
 mode_risk = Claim(
     id="overfitting.mode_risk",
-    says="The squared error of a coefficient after k steps: the bias falls, and the noise of the labels is learnt.",
+    says="The squared error of a coefficient after k steps: the bias falls, and the noise of the labels is learned.",
     lhs=r"\mathbb{E}(\theta_k-b)^2",
     parameters=("eta", "s", "b2", "n", "sigma", "k"),
     formula=_left**2 * b2 + sigma**2 / (n * s) * (1 - _left) ** 2,
@@ -73,7 +73,7 @@ mode_best_step = Claim(
     conditions=(NO_OVERSHOOT,),
     derivation=_slope_in_what_is_left,
     rivals=(
-        Rival(1 / (eta * s), "stop when the mode has been learnt by a factor e"),
+        Rival(1 / (eta * s), "stop when the mode has been learned by a factor e"),
         Rival(
             sp.log(sigma**2 / (n * s * b2)) / (2 * sp.log(1 - eta * s)),
             "stop when the squared bias has fallen to what the noise will add",
@@ -148,7 +148,8 @@ def _stationary_ratio() -> list[sp.Expr]:
 
 flow_versus_ridge = Claim(
     id="overfitting.flow_versus_ridge",
-    says="On any data, gradient flow for a time t has at most so many times the risk of the ridge penalty 1/t.",
+    says="On any data, the risk of gradient flow stopped at time t is at most this multiple of the risk of ridge "
+    "regression with penalty 1/t.",
     lhs=r"\sup_{x>0}\left[(1-e^{-x})\,\frac{1+x}{x}\right]^2",
     parameters=(),
     formula=None,
@@ -159,7 +160,7 @@ flow_versus_ridge = Claim(
     outside_source="the 1.69 of Ali, Kolter & Tibshirani (2019)",
     rivals=(
         Rival(sp.S.One, "stopping and shrinking are the same"),
-        Rival(_ratio.subs(_x, R(9, 5)), "the ratio of the learnt shares, not squared"),
+        Rival(_ratio.subs(_x, R(9, 5)), "the ratio of the learned shares, not squared"),
     ),
     settings={},
     source="{cite:t}`ali2019continuous`; a root, no closed form.",

@@ -252,7 +252,7 @@ def _best_drop(eta1: float, lam: float, tau: float) -> float:
 
 best_single_drop = Claim(
     id="quick_win.best_single_drop",
-    says="The best second rate when tau steps are left, from the floor of the first.",
+    says="The best second rate when τ steps are left, from the floor of the first.",
     lhs=r"\eta_2^\star",
     parameters=("eta1", "lam", "tau"),
     formula=None,
@@ -299,7 +299,9 @@ gain_from_gradient_norm = Claim(
     rivals=(Rival(eta1 * G / 4, "the whole floor, whatever the new rate"),),
     settings=AT,
     source=(
-        "Any quadratic, any dimension, any noise: {eq}`quick_win.from_gradient_norm` at both rates. "
-        "G and the loss both include weight decay."
+        "Any quadratic and any dimension: {eq}`quick_win.from_gradient_norm` at both rates. "
+        "C, the pure noise, is G minus the mean squared norm of the full gradient. "
+        "The lower end needs only that G does not rise after the drop; the upper end needs noise that the drop does "
+        "not change. G and the loss both include weight decay."
     ),
 )

@@ -110,6 +110,7 @@ linear_mean = Claim(
     lhs=r"\mathbb{E}[\theta_T]/\theta_0",
     parameters=("lam", "eta0", "steps"),
     formula=(lam * eta0 / T) ** T * sp.rf(_u, T),
+    abbreviations={sp.Symbol("u", real=True): _u},
     evaluate=lambda lam, eta0, steps: product_of(lam, eta0 * (1 - np.arange(int(steps)) / steps)),
     about=E(theta, *along(linear, 3), start=1),
     derivation=lambda: product_proof(_line, linear, (lam * eta0 / T) ** T * sp.rf(_u, T)),
@@ -150,6 +151,7 @@ cosine_mean = Claim(
     lhs=r"\mathbb{E}[\theta_T]/\theta_0",
     parameters=("lam", "eta0", "steps"),
     formula=(1 - lam * eta0) * (lam * eta0 / 4) ** (T - 1) * sp.chebyshevu(T - 1, (2 - lam * eta0) / (lam * eta0)),
+    abbreviations={sp.Symbol("z", real=True): (2 - lam * eta0) / (lam * eta0)},
     evaluate=lambda lam, eta0, steps: product_of(lam, eta0 / 2 * (1 + np.cos(np.pi * np.arange(int(steps)) / steps))),
     about=E(theta, *along(cosine, 3), start=1),
     derivation=_cosine_proof,
@@ -267,7 +269,8 @@ optimal_rate = Claim(
         Rival(1 / lam, "the noiseless step, kept"),
     ),
     settings={"lam": R(3, 2), "sigma": 3, "second_moment": R(9, 4), "t": 2},
-    source="The first of all the rates $c/(t+t_0)$ that have $c=1/\\lambda$; {cite:t}`schaul2013no`.",
+    source="M is the mean square at the start. The rate has the form $c/(t+t_0)$, with $c=1/\\lambda$; "
+    "{cite:t}`schaul2013no`.",
 )
 optimal_second_moment = Claim(
     id="schedules.optimal_second_moment",
@@ -283,7 +286,7 @@ optimal_second_moment = Claim(
         Rival(M / (1 + T * lam * M / sigma**2), "a lost square of the curvature"),
     ),
     settings={"lam": R(3, 2), "sigma": 3, "second_moment": R(9, 4), "steps": 3},
-    source="{cite:t}`schaul2013no`.",
+    source="M is the mean square at the start; {cite:t}`schaul2013no`.",
 )
 
 

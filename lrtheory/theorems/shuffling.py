@@ -28,6 +28,7 @@ h, q = eta * lam, 1 - eta * lam
 S2 = variance * n / (n - 1)  # the variance that the n samples would be an estimate of
 Q, V = sp.Symbol("q", real=True), sp.Symbol(r"V_{\mathrm{end}}", positive=True)  # where formulas would become long
 SHORT = {Q: q}
+H, S, W = (sp.Symbol(letter, positive=True) for letter in ("h", "S", "w"))
 
 STABLE = Condition(eta * lam < 2, "the run would diverge; lower eta below 2/lam")
 SEVERAL = Condition(n > 1, "one sample has no order; give two or more")
@@ -158,7 +159,7 @@ mid_epoch_variance = Claim(
     parameters=("eta", "lam", "variance", "n", "j"),
     formula=_mid_epoch,
     evaluate=_in_many_digits(_mid_epoch),
-    abbreviations=SHORT | {V: _epoch_end.subs(q, Q)},
+    abbreviations=SHORT | {S: S2, H: h, V: S * (H / (1 + Q) - (1 - Q**n) / (1 + Q**n) / n), W: (1 - Q**j) / H},
     about=in_epoch(theta**2, _rule(_five), at=j, scale=sd),
     conditions=(STABLE, SEVERAL, Condition(j <= n, "an epoch has n steps; choose j up to n")),
     rivals=(

@@ -36,7 +36,7 @@ SHORT = {_win: Q, _kept: A, _lowered: b, _steep: B_fast}
 
 slowdown = Claim(
     id="slow_road.slowdown",
-    says="After the drop the rest of the road takes so many times as many steps.",
+    says="After the drop the rest of the road takes this many times as many steps.",
     lhs=r"\tau_2/\tau_1",
     parameters=("eta1", "eta2", "lam"),
     formula=sp.log(sp.Abs(1 - eta1 * lam)) / sp.log(sp.Abs(1 - eta2 * lam)),
@@ -232,7 +232,8 @@ def _largest_by_search(claim: Claim) -> tuple[float, float, float]:
 
 largest_lag = Claim(
     id="slow_road.largest_lag",
-    says="The largest share of the flat mode's loss that the lowered rate ever lags behind.",
+    says="The largest share of the flat mode's loss that the lowered rate ever lags behind; a step leaves the share "
+    "A = (1 − η₁λₛ)² of it at the kept rate, and b = (1 − η₂λₛ)² at the lowered one.",
     lhs=r"\max_k\,(b^k-A^k)",
     parameters=("eta1", "eta2", "lam_slow"),
     formula=_ratio ** (_ratio / (1 - _ratio)) * (1 - _ratio),

@@ -64,7 +64,7 @@ _factor = sp.Max(sp.Abs(1 - eta * mu), sp.Abs(1 - eta * big_l))
 gd_factor = Claim(
     id="worst_case.gd_factor",
     says="By what factor a step of gradient descent shrinks the distance at least, with curvatures from μ to L.",
-    lhs=r"\max_f\frac{\|\theta_1-\theta^\star\|}{\|\theta_0-\theta^\star\|}",
+    lhs=r"\max_f\frac{\|\theta_1\|}{\|\theta_0\|}",
     parameters=("eta", "mu", "big_l"),
     formula=_factor,
     about=_either_end(eta),
@@ -79,7 +79,8 @@ gd_factor = Claim(
     simulable=False,
     outside=by_pepit,
     outside_source=PEPIT,
-    source="{cite:t}`polyak1987introduction`; the squared factor bounds the loss of a quadratic.",
+    source="{cite:t}`polyak1987introduction`; θ is measured from the minimum. The squared factor bounds the loss of a "
+    "quadratic.",
 )
 
 
@@ -118,7 +119,7 @@ _best_factor = (big_l - mu) / (big_l + mu)
 best_gd_factor = Claim(
     id="worst_case.best_gd_factor",
     says="The distance shrinks by this factor at that rate, (κ − 1)/(κ + 1) with κ = L/μ; the loss by its square.",
-    lhs=r"\min_\eta\max_f\frac{\|\theta_1-\theta^\star\|}{\|\theta_0-\theta^\star\|}",
+    lhs=r"\min_\eta\max_f\frac{\|\theta_1\|}{\|\theta_0\|}",
     parameters=("mu", "big_l"),
     formula=_best_factor,
     about=_either_end(_best_rate),
@@ -191,7 +192,7 @@ chebyshev_factor = Claim(
     id="worst_case.chebyshev_factor",
     says="The best that T gradient steps can do on quadratics: rates that are one over the roots of a Chebyshev "
     "polynomial, known before the run.",
-    lhs=r"\min_{\eta_1,\dots,\eta_T}\max_f\frac{\|\theta_T-\theta^\star\|}{\|\theta_0-\theta^\star\|}",
+    lhs=r"\min_{\eta_1,\dots,\eta_T}\max_f\frac{\|\theta_T\|}{\|\theta_0\|}",
     parameters=("mu", "big_l", "steps"),
     formula=_least,
     about=sp.Max(_after_chebyshev(mu), _after_chebyshev(big_l)),
@@ -206,7 +207,8 @@ chebyshev_factor = Claim(
     simulable=False,
     outside=by_pepit,
     outside_source="PEPit (Goujaud et al. 2024), over all quadratics, at the rates 1/roots",
-    source="{cite:t}`young1953richardson`, {cite:t}`golub1961chebyshev`; T_T is the polynomial of Chebyshev.",
+    source="{cite:t}`young1953richardson`, {cite:t}`golub1961chebyshev`; $T_T$ is the Chebyshev polynomial of degree "
+    "$T$.",
 )
 
 # --- noise -------------------------------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ sgd_bound_ratio = Claim(
         Rival(sp.S(2), "the same at every rate"),
     ),
     settings={"eta": R(1, 4), "lam": R(3, 2), "sigma": 2},
-    source="{cite:t}`bottou2018optimization`, Theorem 4.6, with L = c = λ and μ = M_G = 1, over "
+    source="{cite:t}`bottou2018optimization`, Theorem 4.6, with $L = c = \\lambda$ and $\\mu = M_G = 1$, over "
     "{eq}`noise_floor.excess_loss`.",
 )
 
@@ -285,7 +287,7 @@ _promise = radius * g / sp.sqrt(steps)
 subgradient_bound = Claim(
     id="worst_case.subgradient_bound",
     says="Without curvature or smoothness: the loss that the best of the first T points leaves, at the best constant "
-    "rate R / (G sqrt(T)).",
+    r"rate $R/(G\sqrt T)$.",
     lhs=r"\max_f\min_{t<T}f(\theta_t)-f^\star",
     parameters=("radius", "g", "steps"),
     formula=_promise,
@@ -363,5 +365,5 @@ smooth_convex_bound = Claim(
     simulable=False,
     outside=by_pepit,
     outside_source=PEPIT,
-    source="{cite:t}`drori2014performance`: tight. The textbook bound L R**2 / (2 T) is true, and more than twice it.",
+    source="{cite:t}`drori2014performance`: tight. The textbook bound $LR^2/(2T)$ is true, and more than twice it.",
 )
