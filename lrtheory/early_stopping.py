@@ -21,7 +21,7 @@ import sympy as sp
 
 from . import monte_carlo
 from .enumeration import enumerate_paths
-from .expectation import _FINITE, Reading, Rule, Sample, exact_value
+from .expectation import _FINITE, Observed, Rule, Sample, exact_value
 from .moments import After
 from .noise import Noise, any_law
 from .recursion import Recursion, trace
@@ -70,29 +70,10 @@ class _Drawn:
         return sp.Add(*(c * mean(powers) for powers, c in poly.terms()))
 
 
-class OnFixedData(Reading):
+class OnFixedData(Observed):
     """An atom with an observable and the run that it is observed on; made by `on_fixed_data`."""
 
-    observable: sp.Expr
     _run: OneDataSet
-
-    def __new__(cls, observable: sp.Expr, run: OneDataSet) -> OnFixedData:
-        obj = super().__new__(cls)
-        obj.observable, obj._run = observable, run
-        return obj
-
-    @property
-    def run(self) -> OneDataSet:
-        return self._run
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        return (self.observable, repr(self.run), self.run)
-
-    def _sympystr(self, printer: Any) -> str:
-        return f"E[{self.observable}]"
-
-    def _latex(self, printer: Any) -> str:
-        return rf"\mathbb{{E}}\left[{printer._print(self.observable)}\right]"
 
     def _starts(self) -> dict[sp.Symbol, sp.Expr]:
         return dict.fromkeys(self.run.rule[1].coordinates, self.run.start)

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import sympy as sp
@@ -112,19 +112,19 @@ class Reading(sp.AtomicExpr):
         raise NotImplementedError(f"{self} cannot be simulated: say simulable=False in the claim")
 
 
-class Expectation(Reading):
-    """An atom with an observable and the run that it is observed on; made by `E`."""
+class Observed(Reading):
+    """A reading that is the expectation of an observable, taken somewhere on a run."""
 
     observable: sp.Expr
-    _run: Run
+    _run: Any
 
-    def __new__(cls, observable: sp.Expr, run: Run) -> Expectation:
+    def __new__(cls, observable: sp.Expr, run: Any) -> Self:
         obj = super().__new__(cls)
         obj.observable, obj._run = observable, run
         return obj
 
     @property
-    def run(self) -> Run:
+    def run(self) -> Any:
         return self._run
 
     def _hashable_content(self) -> tuple[Any, ...]:
@@ -136,6 +136,12 @@ class Expectation(Reading):
 
     def _latex(self, printer: Any) -> str:
         return rf"\mathbb{{E}}\left[{printer._print(self.observable)}\right]"
+
+
+class Expectation(Observed):
+    """An atom with an observable and the run that it is observed on; made by `E`."""
+
+    _run: Run
 
     def derive(self) -> sp.Expr:
         return _derive(self)

@@ -19,7 +19,7 @@ import sympy as sp
 from .letters import symbol
 from .noise import Noise, any_law, gaussian, logistic
 
-THETA, XI, INPUT = symbol("theta"), symbol("xi"), symbol("chi")
+THETA, XI = symbol("theta"), symbol("xi")
 LAM, SIGMA, SCALE = symbol("lam"), symbol("sigma"), symbol("scale")
 
 
@@ -170,18 +170,9 @@ def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian, dim: int
     >>> linear_regression(dim=2).coordinates
     (theta_1, theta_2)
     """
-    letters = [
-        [symbol(f"{name}_{i + 1}") if dim > 1 else symbol(name) for i in range(dim)] for name in ("theta", "lam")
-    ]
-    noises: list[tuple[sp.Symbol, Noise]] = []
-    total = sp.S.Zero
-    for sample in ("",) if batch == 1 else [f"_sample{b + 1}" for b in range(batch)]:
-        residual = sp.S.Zero
-        for i, (theta, lam) in enumerate(zip(*letters, strict=True)):
-            chi = symbol(f"chi{sample}" if dim == 1 else f"chi{sample}_{i + 1}")
-            noises.append((chi, inputs))
-            residual += sp.sqrt(lam) * chi * theta
-        xi = symbol(f"xi{sample}")
-        noises.append((xi, noise))
-        total += (residual - SIGMA * xi) ** 2
-    return Landscape("linear regression", total / (2 * batch), tuple(noises), tuple(letters[0]))
+    numbered = [f"_{i + 1}" for i in range(dim)] if dim > 1 else [""]
+    thetas, lams, chis = (tuple(symbol(name + i) for i in numbered) for name in ("theta", "lam", "chi"))
+    prediction = sp.Add(*(sp.sqrt(lam) * chi * theta for lam, chi, theta in zip(lams, chis, thetas, strict=True)))
+    noises = (*((chi, inputs) for chi in chis), (XI, noise))
+    one = Landscape("linear regression", (prediction - SIGMA * XI) ** 2 / 2, noises, thetas)
+    return one if batch == 1 else batched(one, batch)

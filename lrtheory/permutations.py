@@ -21,7 +21,7 @@ import numpy as np
 import sympy as sp
 
 from .enumeration import State, _function, exact, fixed_moment
-from .expectation import Reading, Rule, Sample, exact_value
+from .expectation import Observed, Rule, Sample, exact_value
 from .landscapes import THETA, batched
 from .letters import symbol
 from .moments import _Algebra, after
@@ -83,29 +83,10 @@ class Epochs:
         return batch, samples // batch, at
 
 
-class InEpoch(Reading):
+class InEpoch(Observed):
     """An atom with an observable and the epochs that it is observed in; made by `in_epoch`."""
 
-    observable: sp.Expr
     _run: Epochs
-
-    def __new__(cls, observable: sp.Expr, run: Epochs) -> InEpoch:
-        obj = super().__new__(cls)
-        obj.observable, obj._run = observable, run
-        return obj
-
-    @property
-    def run(self) -> Epochs:
-        return self._run
-
-    def _hashable_content(self) -> tuple[Any, ...]:
-        return (self.observable, repr(self.run), self.run)
-
-    def _sympystr(self, printer: Any) -> str:
-        return f"E[{self.observable}]"
-
-    def _latex(self, printer: Any) -> str:
-        return rf"\mathbb{{E}}\left[{printer._print(self.observable)}\right]"
 
     def derive(self) -> sp.Expr:
         rec = _traced(self.run.rule, 1, self.run.where)
