@@ -58,6 +58,8 @@ autodoc_default_options = {"show-inheritance": False}
 napoleon_numpy_docstring = True
 # No inventory of other projects is at hand without a network: only our own names must resolve.
 nitpick_ignore_regex = [("py:.*", r"(?!lrtheory\b).*")]
+# the atoms that formulas are made of: `steps_until` and `in_epoch` make them, and say what they are
+nitpick_ignore = [("py:class", "lrtheory.first_passage.FirstPassage"), ("py:class", "lrtheory.permutations.InEpoch")]
 
 # Mathematics: MathJax 3 from the installed wheel, copied into the site by the extension `pages`
 html_math_renderer = "mathjax"
