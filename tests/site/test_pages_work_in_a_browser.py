@@ -147,6 +147,12 @@ def test_a_figure_can_be_taken_away(page, origin):
         assert content.startswith(start) and holds in content, content[:300]
 
 
+def test_the_guide_prints_on_one_sheet(page, origin):
+    page.goto(f"{origin}/practice.html", wait_until="load")
+    page.evaluate(MATHEMATICS)
+    assert len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4"))) == 1
+
+
 def test_the_plain_answer_is_short_and_without_scripts(site):
     text = (site / "answer.html").read_text(encoding="utf-8")
     words = re.sub(r"<[^>]+>", " ", text.split("<body>")[1]).split()
