@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import execution
+import nbformat
 import pytest
 
 NOTEBOOK = """\
@@ -114,3 +115,17 @@ def test_a_failing_notebook_fails_every_time(project, environment, capsys):
         assert execution.execute(project, workers=2) == ["book/page.md"]
         assert "AttributeError" in capsys.readouterr().err
     assert outputs(project) == ""
+
+
+def test_a_figure_that_could_not_be_shown_is_found():
+    """Jupyter falls back to an object's name where its display fails, and reports nothing."""
+
+    def notebook(**data):
+        output = nbformat.v4.new_output(
+            "execute_result", data={key.replace("_", "/"): text for key, text in data.items()}
+        )
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+
+    assert execution.unshown(notebook(text_plain="MovingFigure(name='home')"))
+    assert not execution.unshown(notebook(text_plain="What it shows.", text_html="<div></div>"))
+    assert not execution.unshown(notebook(text_plain="3"))
