@@ -18,6 +18,7 @@ from fractions import Fraction
 from functools import cached_property
 from html import escape
 from itertools import product
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -93,11 +94,6 @@ class Verdict:
     def located(self) -> bool:
         """Whether the claim is a root or a minimum; its mutants are left to enumeration, since each needs a run."""
         return isinstance(self.claim.relation, (Root, Minimum))
-
-    @property
-    def unknown(self) -> str:
-        """The parameter in which the claim is a root, a minimum or an order."""
-        return _unknown(self.claim)
 
     @property
     def passed(self) -> bool:
@@ -192,10 +188,6 @@ def _split_log(argument: sp.Expr) -> sp.Expr:
     return total
 
 
-def _unknown(claim: Claim) -> str:
-    return claim.relation.over if isinstance(claim.relation, Minimum) else claim.relation.of  # type: ignore[union-attr]
-
-
 class _Doubt:
     """One check of one claim: the numbers that its witnesses share."""
 
@@ -203,7 +195,8 @@ class _Doubt:
         self.claim, self.relation, self.executor = claim, claim.relation, executor
         self.seed = int(np.random.SeedSequence([seed, zlib.crc32(claim.id.encode())]).generate_state(1)[0])
         self.threshold = sidak(tests)
-        self.settings = {k: sp.sympify(v) for k, v in claim.settings.items() if k != "lams"}
+        numbers = claim.settings.keys() - claim.choices.keys() - {"lams"}
+        self.settings = {k: sp.sympify(v) for k, v in claim.settings.items() if k in numbers}
         curvatures = list(map(sp.sympify, claim.settings.get("lams", ())))
         self.modes = tuple(symbol(f"lam_{i + 1}") for i in range(len(curvatures)))
         self.settings |= {s.name: c for s, c in zip(self.modes, curvatures, strict=True)}
@@ -226,16 +219,7 @@ class _Doubt:
         """What the claim says at its settings (a rational near it, where it is numeric)."""
         if self.claim.formula is not None:
             return self.at(self._with_given(self.claim.formula))
-        number = self.claim(
-            **{
-                name: [float(self.settings[s.name]) for s in self.modes]
-                if name == "lams"
-                else self.claim.settings[name]
-                if name in self.claim.choices
-                else float(self.settings[name])
-                for name in self.claim.parameters
-            }
-        )
+        number = self.claim(**{name: _in_floats(self.claim.settings[name]) for name in self.claim.parameters})
         return sp.Rational(str(Fraction(number).limit_denominator(10**7)))
 
     def _with_given(self, formula: sp.Expr) -> sp.Expr:
@@ -248,7 +232,8 @@ class _Doubt:
 
     @property
     def unknown(self) -> str:
-        return _unknown(self.claim)
+        """The parameter in which the claim is a root, a minimum or an order."""
+        return self.relation.of  # type: ignore[union-attr]
 
     def located(self, value: sp.Expr) -> dict[str, sp.Expr]:
         """The settings with the unknown of a Root or Minimum at this value (a whole number if it counts steps)."""
@@ -448,10 +433,15 @@ class _Doubt:
         good = abs(z) <= self.threshold
         return Witness("simulation", good, f"{chains:,} chains; {z:+.1f} standard errors off", z)
 
+    @cached_property
+    def _outside(self) -> tuple[Any, Any, float]:
+        assert self.claim.outside is not None
+        return self.claim.outside(self.claim)
+
     def outside(self) -> Witness | None:
         if self.claim.outside is None:
             return None
-        found, expected, tolerance = self.claim.outside(self.claim)
+        found, expected, tolerance = self._outside
         off = float(np.max(np.abs(np.asarray(found, float) - np.asarray(expected, float)) / np.abs(expected)))
         return Witness("outside", off <= tolerance, f"{self.claim.outside_source}: within {off:.1e}")
 
@@ -461,7 +451,7 @@ class _Doubt:
         if isinstance(self.relation, AtLeast) and z is not None:
             z = min(z, 0.0)  # only too high a bound is refuted
         if not kinds.keys() & {"enumeration", "simulation"} and self.claim.outside is not None:
-            _, expected, tolerance = self.claim.outside(self.claim)
+            _, expected, tolerance = self._outside
             wrong = float(self.at(rival.formula))
             exactly = bool(np.all(np.abs(wrong - np.asarray(expected)) > tolerance * np.abs(expected)))
         return Rejection(rival, z, exactly, self.threshold)
@@ -507,6 +497,13 @@ def _slopes(values: list[float]) -> tuple[float, float]:
     """The slopes of log value against log parameter, where the parameter is halved from one value to the next."""
     a, b, c = (math.log2(abs(v)) for v in values)
     return a - b, b - c
+
+
+def _in_floats(setting: Any) -> Any:
+    """A number as a float, curvatures as a list of floats, a word as it is."""
+    if isinstance(setting, str):
+        return setting
+    return [float(x) for x in setting] if isinstance(setting, Sequence) else float(setting)
 
 
 def _rational_near(value: sp.Expr) -> sp.Expr:

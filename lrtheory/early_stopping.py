@@ -21,7 +21,7 @@ import sympy as sp
 
 from . import monte_carlo
 from .enumeration import enumerate_paths
-from .expectation import _FINITE, Observed, Rule, Sample, exact_value
+from .expectation import _FINITE, Observed, Rule, Sample, exact_value, replaced
 from .moments import After
 from .noise import Noise, any_law
 from .recursion import Recursion, trace
@@ -123,8 +123,7 @@ class OnFixedData(Observed):
             observables=tuple(dict.fromkeys(seen)),
             start=start,
         )
-        columns = [result.observables.index(o) for o in seen]
-        return Sample(result.means[-1, columns], result.covariance[-1][np.ix_(columns, columns)], chains * count)
+        return Sample.last(result, seen, chains * count)
 
 
 def on_fixed_data(observable: Any, steps: Any, *, rule: Rule, start: Any = 0, **where: Any) -> OnFixedData:
@@ -137,8 +136,8 @@ def on_fixed_data(observable: Any, steps: Any, *, rule: Rule, start: Any = 0, **
     >>> on_fixed_data(symbol("theta") ** 2, 1, rule=rule).derive()
     eta**2*lam**2*scale**2
     """
-    named = tuple(sorted((name, sp.sympify(value)) for name, value in where.items()))
-    return OnFixedData(sp.sympify(observable), OneDataSet(rule, sp.sympify(steps), sp.sympify(start), named))
+    run = OneDataSet(rule, sp.sympify(steps), sp.sympify(start), replaced(where))
+    return OnFixedData(sp.sympify(observable), run)
 
 
 # --- least squares with any inputs ---------------------------------------------------------------------------------

@@ -76,6 +76,12 @@ class Sample:
     covariance: np.ndarray
     chain_steps: int
 
+    @classmethod
+    def last(cls, result: monte_carlo.Simulation, observables: Sequence[sp.Expr], chain_steps: int) -> Sample:
+        """What a simulation saw of some of its observables at its last step."""
+        columns = [result.observables.index(o) for o in observables]
+        return cls(result.means[-1, columns], result.covariance[-1][np.ix_(columns, columns)], chain_steps)
+
 
 class Reading(sp.AtomicExpr):
     """Something that can be read off a rule in up to three independent ways; claims are made of such atoms.
@@ -160,8 +166,12 @@ class Expectation(Observed):
     ) -> Sample:
         observables = [e.observable for e in members]
         result, work = _simulate_run(self.run, observables, settings, law, chains, seed, executor)
-        columns = [result.observables.index(exact_value(o, settings)) for o in observables]
-        return Sample(result.means[-1, columns], result.covariance[-1][np.ix_(columns, columns)], work)
+        return Sample.last(result, [exact_value(o, settings) for o in observables], work)
+
+
+def replaced(where: Mapping[str, Any]) -> tuple[tuple[str, sp.Expr], ...]:
+    """Replaced parameters, in an order that makes equal runs equal."""
+    return tuple(sorted((name, sp.sympify(value)) for name, value in where.items()))
 
 
 def E(  # the letter of the field
@@ -188,7 +198,7 @@ def E(  # the letter of the field
         rule,
         tuple((sp.sympify(rate), sp.sympify(n)) for rate, n in phases) or ((ETA, sp.oo),),
         start if isinstance(start, AnyPhase) else sp.sympify(start),
-        tuple(sorted((name, sp.sympify(value)) for name, value in where.items())),
+        replaced(where),
         settle,
     )
     return Expectation(sp.sympify(observable), run)

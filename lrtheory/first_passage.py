@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -22,9 +22,9 @@ from sympy.core.relational import Relational
 from sympy.polys.matrices import DomainMatrix
 
 from .enumeration import State, _function, _kernel, exact
-from .expectation import ETA, THETA0, Reading, Rule, Run, Sample, exact_value
+from .expectation import ETA, THETA0, Reading, Rule, Run, Sample, exact_value, replaced
 from .landscapes import SIGMA, THETA, XI, double_well
-from .monte_carlo import _BLOCKS_PER_TASK, BLOCK, _stepper
+from .monte_carlo import BLOCK, _generator, _over_blocks, _stepper
 from .noise import Noise, any_law
 from .optimizers import sgd
 from .recursion import Recursion, trace
@@ -115,13 +115,7 @@ class FirstPassage(Reading):
         plan = _Plan(
             rec, sp.N(gap, 17), self.goal.rel_op, tuple(float(x) for x in start), seed, chains, self.cap, str(self.goal)
         )
-        firsts = range(0, -(-chains // BLOCK), _BLOCKS_PER_TASK)
-        if executor is not None:
-            parts = list(executor.map(partial(_task, plan), firsts))
-        else:
-            with ThreadPoolExecutor() as own:
-                parts = list(own.map(partial(_task, plan), firsts))
-        total, squares = (sum(part[i] for part in parts) for i in (0, 1))  # whole numbers: no rounding, in any order
+        total, squares = _over_blocks(partial(_block, plan), chains, executor, _added)  # whole numbers: no rounding
         variance = float(Fraction(squares * chains - total**2, chains**2 * (chains - 1)))
         return Sample([total / chains] * len(members), np.full((len(members), len(members)), variance), total)
 
@@ -143,8 +137,7 @@ def steps_until(goal: Any, *, rule: Rule, start: Any = THETA0, cap: int = 100_00
     goal = sp.sympify(goal)
     if not isinstance(goal, Relational) or goal.rel_op not in _TESTS:
         raise TypeError(f"the goal {goal} is not an inequality in the state: write one, for instance theta >= 1")
-    named = tuple(sorted((name, sp.sympify(value)) for name, value in where.items()))
-    return FirstPassage(goal, Run(rule, (), sp.sympify(start), named, 0), cap)
+    return FirstPassage(goal, Run(rule, (), sp.sympify(start), replaced(where), 0), cap)
 
 
 # --- exactly ------------------------------------------------------------------------------------------------------
@@ -227,7 +220,7 @@ def _gap(state: tuple[sp.Symbol, ...], gap: sp.Expr) -> Callable[..., Any]:
 
 def _block(plan: _Plan, index: int) -> tuple[int, int]:
     """The sum of the steps of a block of chains, and of their squares; chains that have arrived are dropped."""
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(plan.seed, spawn_key=(index,))))
+    rng = _generator(plan.seed, index)
     size, stepper, test = len(plan.rec.state), _stepper(plan.rec), _TESTS[plan.rel_op]
     gap = _gap(plan.rec.state, plan.gap)
     prepared = stepper.prepare(())
@@ -256,9 +249,8 @@ def _block(plan: _Plan, index: int) -> tuple[int, int]:
     )
 
 
-def _task(plan: _Plan, first: int) -> tuple[int, int]:
-    blocks = [_block(plan, i) for i in range(first, min(first + _BLOCKS_PER_TASK, -(-plan.chains // BLOCK)))]
-    return sum(b[0] for b in blocks), sum(b[1] for b in blocks)
+def _added(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    return a[0] + b[0], a[1] + b[1]
 
 
 # --- by the integral equation, for Gaussian noise -----------------------------------------------------------------

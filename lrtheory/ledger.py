@@ -47,7 +47,7 @@ class Root:
 class Minimum:
     """The expectation is smallest where this parameter takes the formula's value."""
 
-    over: str
+    of: str
 
 
 @dataclass(frozen=True)

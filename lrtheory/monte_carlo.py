@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache, partial, reduce
+from typing import Any, TypeVar
 
 import numpy as np
 import sympy as sp
@@ -21,6 +21,7 @@ from .noise import Noise
 from .recursion import Recursion
 
 Array = np.ndarray
+T = TypeVar("T")
 BLOCK = 4096  # chains: a few arrays of this length stay in the second-level cache
 _BLOCKS_PER_TASK = 8  # what one worker takes at a time
 
@@ -127,9 +128,7 @@ class _Plan:
 Moments = tuple[int, Array, Array]  # number, mean (rows, columns), sum of squared deviations (rows, columns, columns)
 
 
-def _merge(a: Moments | None, b: Moments) -> Moments:
-    if a is None:
-        return b
+def _merge(a: Moments, b: Moments) -> Moments:
     n = a[0] + b[0]
     delta = b[1] - a[1]
     mean = a[1] + delta * (b[0] / n)
@@ -137,8 +136,13 @@ def _merge(a: Moments | None, b: Moments) -> Moments:
     return n, mean, spread
 
 
+def _generator(seed: int, index: int) -> np.random.Generator:
+    """The random numbers of a block of chains, which belong to the block and not to who runs it."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(index,))))
+
+
 def _block(plan: _Plan, index: int) -> Moments:
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(plan.seed, spawn_key=(index,))))
+    rng = _generator(plan.seed, index)
     chains = min(BLOCK, plan.chains - index * BLOCK)
     stepper = _stepper(plan.rec)
     observe = _observer(plan.rec.state, plan.observables)
@@ -182,17 +186,13 @@ def _block(plan: _Plan, index: int) -> Moments:
     return chains, np.array([m for m, _ in rows]), np.array([s for _, s in rows])
 
 
-def _task(block: Callable[[int], Moments], blocks: int, first: int) -> Moments:
-    total: Moments | None = None
-    for index in range(first, min(first + _BLOCKS_PER_TASK, blocks)):
-        total = _merge(total, block(index))
-    assert total is not None
-    return total
+def _task(block: Callable[[int], T], merge: Callable[[T, T], T], blocks: int, first: int) -> T:
+    return reduce(merge, (block(index) for index in range(first, min(first + _BLOCKS_PER_TASK, blocks))))
 
 
-def _in_order(executor: Executor, task: Callable[[int], Moments], firsts: Iterable[int]) -> Iterator[Moments]:
+def _in_order(executor: Executor, task: Callable[[int], T], firsts: Iterable[int]) -> Iterator[T]:
     # executor.map would hold one future per task at once; a window keeps memory constant
-    window: deque[Future[Moments]] = deque()
+    window: deque[Future[T]] = deque()
     for first in firsts:
         window.append(executor.submit(task, first))
         if len(window) > 4 * (os.cpu_count() or 1):
@@ -201,20 +201,16 @@ def _in_order(executor: Executor, task: Callable[[int], Moments], firsts: Iterab
         yield window.popleft().result()
 
 
-def _over_blocks(block: Callable[[int], Moments], chains: int, executor: Executor | None) -> Moments:
+def _over_blocks(block: Callable[[int], T], chains: int, executor: Executor | None, merge: Callable[[T, T], T]) -> T:
     """The blocks that make up so many chains, run by the executor (default: threads) and merged in their order."""
     blocks = -(-chains // BLOCK)
     own = None if executor else ThreadPoolExecutor(os.cpu_count())
     try:
-        total: Moments | None = None
-        firsts = range(0, blocks, _BLOCKS_PER_TASK)
-        for part in _in_order(executor or own, partial(_task, block, blocks), firsts):  # type: ignore[arg-type]
-            total = _merge(total, part)
+        task = partial(_task, block, merge, blocks)
+        return reduce(merge, _in_order(executor or own, task, range(0, blocks, _BLOCKS_PER_TASK)))  # type: ignore[arg-type]
     finally:
         if own:
             own.shutdown(cancel_futures=True)
-    assert total is not None
-    return total
 
 
 def _constant_runs(rows: list[tuple[float, ...]]) -> tuple[tuple[int, tuple[float, ...]], ...]:
@@ -300,7 +296,7 @@ def simulate(
         chains,
         dtype,
     )
-    count, means, spread = _over_blocks(partial(_block, plan), chains, executor)
+    count, means, spread = _over_blocks(partial(_block, plan), chains, executor, _merge)
     if not np.all(np.isfinite(means)) or not np.all(np.isfinite(spread)):
         raise FloatingPointError(
             f"the chains left the range of floats within {steps} steps at "

@@ -21,11 +21,11 @@ import numpy as np
 import sympy as sp
 
 from .enumeration import State, _function, exact, fixed_moment
-from .expectation import Observed, Rule, Sample, exact_value
+from .expectation import Observed, Rule, Sample, exact_value, replaced
 from .landscapes import THETA, batched
 from .letters import symbol
 from .moments import _Algebra, after
-from .monte_carlo import BLOCK, Moments, _observer, _over_blocks, _stepper
+from .monte_carlo import BLOCK, Moments, _generator, _merge, _observer, _over_blocks, _stepper
 from .noise import Noise, any_law
 from .recursion import Recursion, trace
 
@@ -133,13 +133,8 @@ def in_epoch(
     >>> variance.enumerate({"eta": Fraction(1, 2), "lam": 1, "scale": 1})
     1/15
     """
-    run = Epochs(
-        rule,
-        None if at is None else sp.sympify(at),
-        sp.sympify(batch),
-        reshuffle,
-        tuple(sorted((name, sp.sympify(value)) for name, value in where.items())),
-    )
+    at = None if at is None else sp.sympify(at)
+    run = Epochs(rule, at, sp.sympify(batch), reshuffle, replaced(where))
     return InEpoch(sp.sympify(observable), run)
 
 
@@ -275,7 +270,7 @@ class _Plan:
 
 
 def _block(plan: _Plan, index: int) -> Moments:
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(plan.seed, spawn_key=(index,))))
+    rng = _generator(plan.seed, index)
     chains = min(BLOCK, plan.chains - index * BLOCK)
     batch, steps, at = plan.sizes
     stepper, size = _stepper(plan.rec), len(plan.rec.state)
@@ -318,5 +313,5 @@ def _simulate(
     seen = tuple(exact_value(o, settings) for o in observables)
     data = tuple(float(x) for x in run.data)
     plan = _Plan(rec, seen, tuple(values.values()), data, sizes, run.reshuffle, epochs, seed, chains)
-    count, means, spread = _over_blocks(partial(_block, plan), chains, executor)
+    count, means, spread = _over_blocks(partial(_block, plan), chains, executor, _merge)
     return Sample(means[0], spread[0] / (count * (count - 1)), chains * (epochs * steps + at))
