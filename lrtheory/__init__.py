@@ -46,6 +46,10 @@ _HOME = {
     "claim": "theorems",
     "check": "theorems",
     "quick_win": "practice",
+    "at_the_floor": "practice",
+    "when_to_drop": "practice",
+    "Monitor": "monitor",
+    "read_log": "logs",
 }
 _MODULES = ("optimizers", "landscapes", "noise", "schedules", "theorems", "plotting", "moving", "practice")
 __all__ = [*_HOME, *_MODULES]

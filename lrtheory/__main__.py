@@ -3,6 +3,7 @@
 python -m lrtheory claims
 python -m lrtheory evaluate noise_floor.variance eta=1/10 lam=1 sigma=1
 python -m lrtheory check noise_floor --seed 1
+python -m lrtheory quick-win LOG.csv --new-lr 0.05
 python -m lrtheory quick-win --lr 0.5 --grad-norm-sq 0.854 --new-lr 0.05
 """
 
@@ -87,11 +88,33 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _quick_win(args: argparse.Namespace) -> int:
-    from .practice import quick_win
+    form: dict[str, Any] = {"momentum": float(args.momentum), "dampening": float(args.dampening)}
+    form["noise_variance"] = None if args.noise_variance is None else float(args.noise_variance)
+    new = None if args.new_lr is None else float(args.new_lr)
+    names = ("lr", "grad_norm_sq", "update_norm_sq")
+    typed = {name: float(value) for name in names if (value := getattr(args, name)) is not None}
+    if args.log is None:
+        from .practice import quick_win
 
-    rate, norm, new = float(args.lr), float(args.grad_norm_sq), float(args.new_lr)
-    noise = None if args.noise_variance is None else float(args.noise_variance)
-    print(quick_win(rate, norm, new, noise_variance=noise))
+        if args.lr is None:
+            raise ValueError("neither a log nor a rate: give LOG.csv, or --lr and --grad-norm-sq")
+        square, update = typed.get("grad_norm_sq"), typed.get("update_norm_sq")
+        print(quick_win(typed["lr"], square, new or 0.0, mean_squared_update=update, **form))
+        return 0
+    if typed:
+        flags = ", ".join("--" + name.replace("_", "-") for name in typed)
+        raise ValueError(f"{flags} beside {args.log}: a log holds its rates and norms; give one or the other")
+    from pathlib import Path
+
+    from . import logs
+    from .plotting import svg
+
+    log = logs.read_log(args.log)
+    found = logs.answer(log, new, **form)
+    print(found)
+    picture = Path(args.log).with_suffix(".quick-win.svg") if args.plot is None else Path(args.plot)
+    logs.write_whole(picture, svg(logs.plot(log, found)))
+    print(f"The log with the predicted drop is drawn in {picture}.")
     return 0
 
 
@@ -115,14 +138,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument("--seed", type=int, default=0)
     check.set_defaults(run=_check)
     win = commands.add_parser("quick-win", help="what lowering the rate would gain at once")
-    win.add_argument("--lr", type=_number, required=True, help="the rate of the run")
-    win.add_argument("--grad-norm-sq", type=_number, required=True, help="mean of the squared mini-batch gradient norm")
-    win.add_argument("--new-lr", type=_number, default=0.0, help="the rate after the drop (default 0)")
-    win.add_argument("--noise-variance", type=_number, help="that number minus the squared full-gradient norm")
+    win.add_argument("log", nargs="?", metavar="LOG.csv", help="columns step, loss, learning_rate, grad_norm")
+    win.add_argument("--new-lr", type=_number, help="the rate after the drop (default: a tenth with a log, else 0)")
+    win.add_argument("--lr", type=_number, help="without a log: the rate of the run")
+    win.add_argument("--grad-norm-sq", type=_number, help="without a log: mean of the squared mini-batch gradient norm")
+    win.add_argument("--update-norm-sq", type=_number, help="without a log, with momentum: the same of the buffer")
+    win.add_argument("--momentum", type=_number, default=0.0, help="of heavy-ball SGD; the log needs update_norm then")
+    win.add_argument("--dampening", type=_number, default=0.0, help="as in PyTorch")
+    win.add_argument("--noise-variance", type=_number, help="E‖g‖² minus the squared full-gradient norm")
+    win.add_argument("--plot", metavar="FILE.svg", help="where to draw (default: beside the log)")
     win.set_defaults(run=_quick_win)
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))
+    except OSError as error:
+        print(f"lrtheory: {error.filename}: {error.strerror}; give a file that can be read or written", file=sys.stderr)
+        return 2
     except (KeyError, TypeError, ValueError) as error:
         print(f"lrtheory: {error.args[0]}", file=sys.stderr)
         return 2

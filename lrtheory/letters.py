@@ -23,6 +23,7 @@ _POSITIVE = {
     "gamma": r"\gamma",
     "second_moment": "M",
     "mean_squared_gradient": "G",
+    "mean_squared_update": "U",
     "noise_variance": "C",
     "slow_excess": "e",
     "slow_excess0": "e_0",

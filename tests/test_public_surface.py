@@ -118,7 +118,8 @@ def test_the_command_line(capsys):
 def test_the_command_line_reads_numbers_only(text, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "noise_floor.variance", text, "lam=1", "sigma=1"])
-    assert "number" in capsys.readouterr().err or "name=value" in capsys.readouterr().err or True
+    error = capsys.readouterr().err
+    assert "is not a number: write" in error or "is not of the form name=value" in error
 
 
 def test_a_failed_claim_fails_the_command(monkeypatch, capsys):

@@ -9,7 +9,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import E, Rule, derived
 from ..landscapes import quadratic
-from ..ledger import Claim, Condition, Rival, Root
+from ..ledger import AtLeast, Claim, Condition, Rival, Root
 from ..letters import symbols
 from ..moments import after
 from ..optimizers import dampened, heavy_ball, keras_momentum, nesterov
@@ -562,6 +562,30 @@ def _dropped(rule: Rule) -> sp.Expr:
     return E(theta**2, (eta1, oo), (eta2, k), rule=rule)
 
 
+U, C = symbols("mean_squared_update noise_variance")
+gain_from_update_norm = Claim(
+    id="momentum.gain_from_update_norm",
+    says="What a drop will win with momentum, from a number logged before it: U, the mean squared norm of the buffer.",
+    lhs="Q",
+    parameters=("eta1", "eta2", "beta", "mean_squared_update"),
+    optional=("noise_variance",),
+    formula=(eta1 - eta2) * (1 + beta) * U / 4,
+    upper=eta1 * (1 + beta) * U / 4 - eta2 * C / (4 * (1 - beta)),
+    about=E(lam * theta**2 / 2, (eta1, oo), rule=HEAVY_BALL) - E(lam * theta**2 / 2, (eta2, oo), rule=HEAVY_BALL),
+    relation=AtLeast(),
+    given={"mean_squared_update": E(v**2, (eta1, oo), rule=HEAVY_BALL), "noise_variance": sigma**2},
+    conditions=(
+        DECAYS,
+        Condition(eta2 < eta1, "a drop goes down; choose eta2 below eta1"),
+        Condition((1 - beta**2) * U >= C, "a buffer of pure noise is as large as that; check how the two were logged"),
+    ),
+    rivals=(Rival((eta1 - eta2) * (1 + beta) * U / 2, "the balance without the half of the loss"),),
+    settings=AT | {"eta1": R(3, 4), "eta2": R(1, 4)},
+    source=(
+        "Any quadratic and any dimension, in PyTorch's convention: half of {eq}`momentum.fluctuation` at both rates. "
+        "It is {eq}`quick_win.gain_from_gradient_norm` where β is 0."
+    ),
+)
 second_moment_after_drop = Claim(
     id="momentum.second_moment_after_drop",
     says="After a drop the buffer still holds old steps: in Keras at the old rate, in PyTorch at the new one.",

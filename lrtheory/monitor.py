@@ -1,0 +1,236 @@
+"""A monitor that rides along with a training run: is it at its floor, and what would a drop win?
+
+It needs the parameters, the mini-batch gradient and the rate, as arrays of any library or as nests of them, keeps a
+few numbers whatever the length of the run, and looks only at every twentieth step, since neighbouring steps say nearly
+the same.
+
+    monitor = Monitor()
+    for batch in batches:
+        g = gradient(theta, batch)
+        monitor.update(theta, g, eta)      # before the step
+        theta = theta - eta * g
+    monitor.balance(), monitor.quick_win(eta / 10)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .practice import BATCHES, Balance, QuickWin, _balance, _momentum, _number, quick_win
+
+_LEAST = BATCHES // 2  # blocks: fewer say too little of the error
+_DECAY = math.exp(-1 / BATCHES)  # of the weight of a block, when the next one is full
+
+
+def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if hasattr(tree, "shape"):
+        yield path, tree
+    elif isinstance(tree, Mapping):
+        for key in sorted(tree, key=str):
+            yield from _leaves(tree[key], f"{path}[{key!r}]")
+    elif isinstance(tree, (list, tuple)):
+        for i, item in enumerate(tree):
+            yield from _leaves(item, f"{path}[{i}]")
+    elif isinstance(tree, Iterator):
+        raise TypeError(f"{path} is an iterator, which can be read only once: give list({path})")
+    elif tree is not None:  # a frozen part
+        yield path, tree
+
+
+def _dot(a: Any, b: Any) -> float:
+    try:  # the same memory as NumPy arrays, where the processor reaches it: NumPy's products cost much less
+        a, b = np.from_dlpack(a), np.from_dlpack(b)
+    except Exception:  # each library refuses with an error of its own; its own product serves then
+        product = a * b
+        return float(product.sum() if hasattr(product, "sum") else product)
+    if a.dtype.itemsize < 4 or b.dtype.itemsize < 4:  # half precision overflows
+        a, b = a.astype(float), b.astype(float)
+    return float(np.vdot(a, b))
+
+
+class Monitor:
+    """Watches a run of plain or heavy-ball SGD in constant memory.
+
+    `window`: how many steps the exponential window remembers; it should outlast the relaxation of the run many times.
+    `every`: it looks at every so-manieth step.  `momentum` and `dampening` as the run has them, in PyTorch's
+    convention.  The window starts anew whenever the rate changes, since a floor belongs to a rate.
+
+    Raises `ValueError` for numbers that cannot be.
+
+    >>> rng, theta, monitor = np.random.default_rng(0), np.zeros(5), Monitor(window=4000, every=2)
+    >>> for noise in rng.normal(size=(20_000, 5)):
+    ...     g = theta + noise
+    ...     monitor.update(theta, g, 0.1)
+    ...     theta = theta - 0.1 * g
+    >>> monitor.balance().at_floor
+    True
+    >>> win = monitor.quick_win(0.01)  # exactly 5 / 2 (0.1 / 1.9 - 0.01 / 1.99) = 0.119
+    >>> win.low - 3 * win.standard_error < 0.119 < win.high + 3 * win.standard_error
+    True
+    """
+
+    def __init__(self, window: int = 10_000, every: int = 20, *, momentum: float = 0.0, dampening: float = 0.0):
+        for name, value, least in (("every", every, 1), ("window", window, BATCHES * every)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} = {value!r}: give a whole number of steps, {least} or more")
+        self.window, self.every = window, every
+        self.momentum, self.dampening = _momentum(momentum, dampening)
+        self._block = window // (BATCHES * every)  # looks
+        self._shapes: list[list[int]] | None = None
+        self._rate: float | None = None
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._steps = self._looks = 0
+        self._sums = np.zeros(2)  # θ·g and ‖g‖² over the looks of the block that is being filled
+        self._weights = np.zeros(2)  # the sum of the weights of the full blocks, and of their squares
+        self._mean = np.zeros(2)
+        self._spread = np.zeros((2, 2))
+
+    def update(self, parameters: Any, gradient: Any, learning_rate: float, buffer: Any = None) -> None:
+        """Take in one step: to be called with the parameters at which the gradient was taken, once per step.
+
+        `parameters` and `gradient` are arrays or nests (dict, list, tuple) of them, alike in shape, or functions that
+        return them and are called only at the steps that are looked at.  The gradient is that of the mean loss over
+        the mini-batch, as it is applied, weight decay included.  With momentum, `buffer` is the momentum buffer.
+
+        Raises `ValueError` for a shape that changed or does not fit, values that are not finite, and a rate that is
+        not positive; `TypeError` for an iterator.  A step that raises is not counted, and what was counted stays.
+        """
+        rate = float(learning_rate)
+        if not 0 < rate < math.inf:
+            raise ValueError(f"learning_rate = {learning_rate}: give a positive number")
+        fresh = rate != self._rate
+        if not fresh and self._steps % self.every:  # not a step to look at
+            self._steps += 1
+            return
+        seen, shapes = self._look(parameters, gradient, buffer)
+        if fresh:
+            self._start_anew()
+            self._rate = rate
+        self._shapes = shapes
+        self._steps += 1
+        self._looks += 1
+        self._sums += seen
+        if self._looks % self._block == 0:
+            self._close_block(self._sums / self._block)
+            self._sums = np.zeros(2)
+
+    def _look(self, parameters: Any, gradient: Any, buffer: Any) -> tuple[Any, list[list[int]]]:
+        if self.momentum and buffer is None:
+            raise ValueError(f"momentum = {self.momentum:g}: give the momentum buffer as `buffer`")
+        trees = {"parameters": parameters, "gradient": gradient}
+        if self.momentum:
+            trees["buffer"] = buffer
+        leaves = {name: list(_leaves(tree() if callable(tree) else tree, name)) for name, tree in trees.items()}
+        shapes = {name: [list(getattr(x, "shape", ())) for _, x in found] for name, found in leaves.items()}
+        for name, found in shapes.items():
+            if found != shapes["parameters"]:
+                raise ValueError(f"{name} and parameters do not match: {self._first_difference(leaves, name)}")
+        if self._shapes is not None and shapes["parameters"] != self._shapes:
+            raise ValueError(
+                f"the parameters have shapes {shapes['parameters']} and had {self._shapes} before: "
+                "start another Monitor for another model"
+            )
+        theta, g = ([leaf for _, leaf in leaves[name]] for name in ("parameters", "gradient"))
+        v = [leaf for _, leaf in leaves["buffer"]] if self.momentum else g
+        if not theta:
+            raise ValueError("parameters hold no array: give the arrays that are trained")
+        seen = sum(map(_dot, theta, g)), sum(map(_dot, v, v))
+        if not all(map(math.isfinite, seen)):
+            bad = [path for found in leaves.values() for path, x in found if not math.isfinite(_dot(x, x))]
+            raise ValueError(
+                f"{', '.join(bad) or 'θ·g'} is not finite at step {self._steps} of this rate: the run diverged or a "
+                "batch is bad; this step is not counted"
+            )
+        return seen, shapes["parameters"]
+
+    @staticmethod
+    def _first_difference(leaves: Mapping[str, list[tuple[str, Any]]], name: str) -> str:
+        pair = leaves[name], leaves["parameters"]
+        if len(pair[0]) != len(pair[1]):
+            return f"{len(pair[0])} arrays and {len(pair[1])}"
+        shapes = ((path, np.shape(a), other, np.shape(b)) for (path, a), (other, b) in zip(*pair, strict=True))
+        return next(f"{path} has shape {a} and {other} {b}" for path, a, other, b in shapes if a != b)
+
+    def _close_block(self, mean: np.ndarray) -> None:
+        self._weights = self._weights * [_DECAY, _DECAY**2] + 1
+        weight = self._weights[0]
+        off = mean - self._mean
+        self._mean = self._mean + off / weight
+        self._spread = _DECAY * self._spread + (1 - 1 / weight) * np.outer(off, off)
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
+        """The means of θ·g and ‖g‖² in the window, and the covariance matrix of these means."""
+        if self._looks < _LEAST * self._block:
+            raise ValueError(
+                f"the monitor has seen {self._steps} steps at the rate {self._rate}: it reads from "
+                f"{_LEAST * self._block * self.every} steps at one rate on (half of its window)"
+            )
+        total, squares = self._weights
+        return self._mean, self._spread / (total - squares / total) * squares / total**2
+
+    def balance(self) -> Balance:
+        """2·E[θ·g] over η·E‖g‖² in the window, with its error: 1 at a floor.  See `practice.at_the_floor`.
+
+        Raises `ValueError` if the rate was kept for less than half a window.
+        """
+        (dot, square), covariance = self._read()
+        factor = float(self._rate or 0) / 2 * (1 + self.momentum) / (1 - self.dampening)
+        scale = np.array([1, factor])
+        return _balance(dot, factor * square, covariance * np.outer(scale, scale))
+
+    def quick_win(self, new_learning_rate: float = 0.0, *, noise_variance: float | None = None) -> QuickWin:
+        """What a drop to `new_learning_rate` would win at once, with its error.  See `practice.quick_win`.
+
+        Raises `ValueError` if the rate was kept for less than half a window, or is not lowered.
+        """
+        (_, square), covariance = self._read()
+        form = {"momentum": self.momentum, "dampening": self.dampening, "noise_variance": noise_variance}
+        name = "mean_squared_update" if self.momentum else "mean_squared_gradient_norm"
+        win = quick_win(self._rate or 0.0, new_learning_rate=new_learning_rate, **form, **{name: float(square)})  # type: ignore[arg-type]
+        return replace(win, standard_error=win.high * float(np.sqrt(covariance[1, 1]) / square))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the monitor knows, as plain numbers and lists, for a checkpoint; JSON can hold it."""
+        return {
+            name.lstrip("_"): value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned.  Raises `ValueError` for another thing, and then changes nothing.
+
+        >>> monitor, other = Monitor(), Monitor()
+        >>> monitor.update([np.ones(3)], [np.ones(3)], 0.1)
+        >>> other.load_state_dict(monitor.state_dict())
+        >>> other.state_dict() == monitor.state_dict()
+        True
+        """
+        mine = self.state_dict()
+        if wrong := set(mine) ^ set(state):
+            raise ValueError(f"the state differs in {', '.join(sorted(wrong))}: give what state_dict() returned")
+        for name in ("window", "every", "momentum", "dampening"):
+            if state[name] != mine[name]:
+                raise ValueError(
+                    f"the state was made with {name} = {state[name]} and this monitor has {mine[name]}: "
+                    "make it with the same"
+                )
+        read: dict[str, Any] = {}
+        for name, value in state.items():
+            now = vars(self).get(f"_{name}")
+            if isinstance(now, np.ndarray):
+                array = np.array(value, dtype=float)
+                if array.shape != now.shape or not np.all(np.isfinite(array)):
+                    raise ValueError(f"{name} = {value} in the state: give what state_dict() returned")
+                read[f"_{name}"] = array
+            elif f"_{name}" in vars(self):
+                read[f"_{name}"] = value
+        for name in ("_steps", "_looks", "_block"):
+            _number(name.lstrip("_"), read[name])
+        vars(self).update(read)
