@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .practice import BATCHES, Balance, QuickWin, _batch_means, at_the_floor, quick_win
+from .practice import BATCHES, QuickWin, _balance, _batch_means, quick_win
 
 REQUIRED = ("step", "loss", "learning_rate", "grad_norm")
-OPTIONAL = ("update_norm", "theta_dot_grad")
+OPTIONAL = ("update_norm", "theta_norm")
 LEAST = 2 * BATCHES  # rows at one rate
 
 
@@ -30,7 +30,7 @@ class TrainingLog:
     learning_rate: np.ndarray
     grad_norm: np.ndarray
     update_norm: np.ndarray | None = None
-    theta_dot_grad: np.ndarray | None = None
+    theta_norm: np.ndarray | None = None
 
     def rows(self, first: int, last: int) -> TrainingLog:
         """The rows from `first` up to, not including, `last`."""
@@ -41,9 +41,11 @@ class TrainingLog:
 def read_log(path: str | os.PathLike[str]) -> TrainingLog:
     """Reads a CSV file with the columns step, loss, learning_rate and grad_norm (‖g‖, of the mini-batch gradient).
 
-    It may also have update_norm (‖v‖, of the momentum buffer), theta_dot_grad (θ·g), and others, which are left
-    alone.  Raises `ValueError` for missing columns, cells that are not finite numbers, and steps out of order, each
-    with its line; `OSError` for a file that cannot be read.
+    It may also have update_norm (‖v‖, of the momentum buffer), theta_norm (‖θ‖, of the parameters), and others, which
+    are left alone.
+
+    Raises `ValueError` for missing columns, cells that are not finite numbers, and steps out of order, each with its
+    line; `OSError` for a file that cannot be read.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +91,9 @@ def _cell(path: Any, line: int, name: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (name in ("learning_rate", "grad_norm", "update_norm") and number < 0):
+    if not math.isfinite(number) or (
+        name in ("learning_rate", "grad_norm", "update_norm", "theta_norm") and number < 0
+    ):
         raise ValueError(f"{path}, line {line}: {name} = {text.strip()!r} is not a number that can be; mend or drop it")
     return number
 
@@ -180,12 +184,10 @@ def answer(
         mean_squared_update=buffer if momentum else None,
     )
     moved = buffer if momentum and buffer is not None else squares
-    return Answer(window, win, _assumptions(window, win, moved, {"momentum": momentum, "dampening": dampening}))
+    return Answer(window, win, _assumptions(window, win, moved, momentum))
 
 
-def _assumptions(
-    window: TrainingLog, win: QuickWin, moved: np.ndarray, form: dict[str, float]
-) -> tuple[Assumption, ...]:
+def _assumptions(window: TrainingLog, win: QuickWin, moved: np.ndarray, momentum: float) -> tuple[Assumption, ...]:
     middles, means = _batch_means(np.array([window.step, window.loss]))
     (slope, _), covariance = np.polyfit(middles, means, 1, cov=True)
     span = window.step[-1] - window.step[0]
@@ -204,11 +206,12 @@ def _assumptions(
             ),
         )
     ]
-    if window.theta_dot_grad is None:
-        says = "the level is a noise floor and not a flat stretch: log theta_dot_grad, the product of parameters and "
-        found.append(Assumption(None, says + "gradient, and this can be told"))
+    if window.theta_norm is None:
+        says = "the level is a noise floor and not a flat stretch: log theta_norm, the norm of the parameters, "
+        found.append(Assumption(None, says + "and this can be told"))
     else:
-        balance: Balance = at_the_floor(win.learning_rate, window.theta_dot_grad, moved, **form)
+        steps, lengths, squares = _batch_means(np.array([window.step, window.theta_norm**2, moved]))
+        balance = _balance(win.learning_rate, momentum, steps, lengths, squares, np.ones(BATCHES))
         found.append(Assumption(balance.at_floor, f"the level is a noise floor and not a flat stretch: {balance}"))
     loss = float(window.loss.mean())
     enough = win.low <= loss

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from .practice import BATCHES, Balance, QuickWin, _balance, _momentum, _number, quick_win
+from .practice import BATCHES, Balance, QuickWin, _balance, _momentum, _weighted_mean, quick_win
 
 _LEAST = BATCHES // 2  # blocks: fewer say too little of the error
-_DECAY = math.exp(-1 / BATCHES)  # of the weight of a block, when the next one is full
+_KEPT = 4 * BATCHES  # blocks: an older one would weigh less than a fiftieth of the newest
 
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -42,15 +42,15 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def _dot(a: Any, b: Any) -> float:
-    try:  # the same memory as NumPy arrays, where the processor reaches it: NumPy's products cost much less
-        a, b = np.from_dlpack(a), np.from_dlpack(b)
-    except Exception:  # each library refuses with an error of its own; its own product serves then
-        product = a * b
-        return float(product.sum() if hasattr(product, "sum") else product)
-    if a.dtype.itemsize < 4 or b.dtype.itemsize < 4:  # half precision overflows
-        a, b = a.astype(float), b.astype(float)
-    return float(np.vdot(a, b))
+def _square(array: Any) -> float:
+    """‖array‖², summed in double precision where the processor reaches the array, which costs least in NumPy."""
+    try:
+        array = np.from_dlpack(array)
+    except Exception:  # each library refuses with an error of its own; its own sum serves then
+        square = array * array
+        return float(square.sum() if hasattr(square, "sum") else square)
+    flat = array.astype(float, copy=False).ravel()
+    return float(flat @ flat)
 
 
 class Monitor:
@@ -87,10 +87,8 @@ class Monitor:
 
     def _start_anew(self) -> None:
         self._steps = self._looks = 0
-        self._sums = np.zeros(2)  # θ·g and ‖g‖² over the looks of the block that is being filled
-        self._weights = np.zeros(2)  # the sum of the weights of the full blocks, and of their squares
-        self._mean = np.zeros(2)
-        self._spread = np.zeros((2, 2))
+        self._sums = np.zeros(2)  # ‖θ‖² and ‖g‖² (with momentum ‖v‖²) over the looks of the block that is being filled
+        self._blocks: list[list[float]] = []  # of the full blocks, the newest last: the step, and these two means
 
     def update(self, parameters: Any, gradient: Any, learning_rate: float, buffer: Any = None) -> None:
         """Take in one step: to be called with the parameters at which the gradient was taken, once per step.
@@ -118,7 +116,7 @@ class Monitor:
         self._looks += 1
         self._sums += seen
         if self._looks % self._block == 0:
-            self._close_block(self._sums / self._block)
+            self._blocks = [*self._blocks, [float(self._steps), *(self._sums / self._block)]][-_KEPT:]
             self._sums = np.zeros(2)
 
     def _look(self, parameters: Any, gradient: Any, buffer: Any) -> tuple[Any, list[list[int]]]:
@@ -137,18 +135,17 @@ class Monitor:
                 f"the parameters have shapes {shapes['parameters']} and had {self._shapes} before: "
                 "start another Monitor for another model"
             )
-        theta, g = ([leaf for _, leaf in leaves[name]] for name in ("parameters", "gradient"))
-        v = [leaf for _, leaf in leaves["buffer"]] if self.momentum else g
-        if not theta:
+        if not leaves["parameters"]:
             raise ValueError("parameters hold no array: give the arrays that are trained")
-        seen = sum(map(_dot, theta, g)), sum(map(_dot, v, v))
-        if not all(map(math.isfinite, seen)):
-            bad = [path for found in leaves.values() for path, x in found if not math.isfinite(_dot(x, x))]
+        squares = {name: [(path, _square(leaf)) for path, leaf in found] for name, found in leaves.items()}
+        theta, *_, moved = (sum(value for _, value in found) for found in squares.values())
+        if not (math.isfinite(theta) and math.isfinite(moved)):
+            bad = [path for found in squares.values() for path, value in found if not math.isfinite(value)]
             raise ValueError(
-                f"{', '.join(bad) or 'θ·g'} is not finite at step {self._steps} of this rate: the run diverged or a "
+                f"{', '.join(bad)} is not finite at step {self._steps} of this rate: the run diverged or a "
                 "batch is bad; this step is not counted"
             )
-        return seen, shapes["parameters"]
+        return (theta, moved), shapes["parameters"]
 
     @staticmethod
     def _first_difference(leaves: Mapping[str, list[tuple[str, Any]]], name: str) -> str:
@@ -158,43 +155,35 @@ class Monitor:
         shapes = ((path, np.shape(a), other, np.shape(b)) for (path, a), (other, b) in zip(*pair, strict=True))
         return next(f"{path} has shape {a} and {other} {b}" for path, a, other, b in shapes if a != b)
 
-    def _close_block(self, mean: np.ndarray) -> None:
-        self._weights = self._weights * [_DECAY, _DECAY**2] + 1
-        weight = self._weights[0]
-        off = mean - self._mean
-        self._mean = self._mean + off / weight
-        self._spread = _DECAY * self._spread + (1 - 1 / weight) * np.outer(off, off)
-
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        """The means of θ·g and ‖g‖² in the window, and the covariance matrix of these means."""
-        if self._looks < _LEAST * self._block:
+        """The full blocks as columns, and their weights."""
+        if len(self._blocks) < _LEAST:
             raise ValueError(
                 f"the monitor has seen {self._steps} steps at the rate {self._rate}: it reads from "
                 f"{_LEAST * self._block * self.every} steps at one rate on (half of its window)"
             )
-        total, squares = self._weights
-        return self._mean, self._spread / (total - squares / total) * squares / total**2
+        age = np.arange(len(self._blocks))[::-1]
+        return np.array(self._blocks).T, np.exp(-age / BATCHES)
 
     def balance(self) -> Balance:
         """2·E[θ·g] over η·E‖g‖² in the window, with its error: 1 at a floor.  See `practice.at_the_floor`.
 
         Raises `ValueError` if the rate was kept for less than half a window.
         """
-        (dot, square), covariance = self._read()
-        factor = float(self._rate or 0) / 2 * (1 + self.momentum) / (1 - self.dampening)
-        scale = np.array([1, factor])
-        return _balance(dot, factor * square, covariance * np.outer(scale, scale))
+        (steps, lengths, squares), weights = self._read()
+        return _balance(float(self._rate or 0), self.momentum, steps, lengths, squares, weights)
 
     def quick_win(self, new_learning_rate: float = 0.0, *, noise_variance: float | None = None) -> QuickWin:
         """What a drop to `new_learning_rate` would win at once, with its error.  See `practice.quick_win`.
 
         Raises `ValueError` if the rate was kept for less than half a window, or is not lowered.
         """
-        (_, square), covariance = self._read()
+        (_, _, squares), weights = self._read()
+        square, error = _weighted_mean(squares, weights)
         form = {"momentum": self.momentum, "dampening": self.dampening, "noise_variance": noise_variance}
         name = "mean_squared_update" if self.momentum else "mean_squared_gradient_norm"
-        win = quick_win(self._rate or 0.0, new_learning_rate=new_learning_rate, **form, **{name: float(square)})  # type: ignore[arg-type]
-        return replace(win, standard_error=win.high * float(np.sqrt(covariance[1, 1]) / square))
+        win = quick_win(self._rate or 0.0, new_learning_rate=new_learning_rate, **form, **{name: square})  # type: ignore[arg-type]
+        return replace(win, standard_error=win.high * error / square)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the monitor knows, as plain numbers and lists, for a checkpoint; JSON can hold it."""
@@ -221,16 +210,12 @@ class Monitor:
                     f"the state was made with {name} = {state[name]} and this monitor has {mine[name]}: "
                     "make it with the same"
                 )
-        read: dict[str, Any] = {}
-        for name, value in state.items():
-            now = vars(self).get(f"_{name}")
-            if isinstance(now, np.ndarray):
-                array = np.array(value, dtype=float)
-                if array.shape != now.shape or not np.all(np.isfinite(array)):
-                    raise ValueError(f"{name} = {value} in the state: give what state_dict() returned")
-                read[f"_{name}"] = array
-            elif f"_{name}" in vars(self):
-                read[f"_{name}"] = value
-        for name in ("_steps", "_looks", "_block"):
-            _number(name.lstrip("_"), read[name])
-        vars(self).update(read)
+        sums, blocks = np.array(state["sums"], dtype=float), np.array(state["blocks"], dtype=float)
+        for name, array, shape in (("sums", sums, (2,)), ("blocks", blocks, (len(blocks), 3) if len(blocks) else (0,))):
+            if array.shape != shape or not np.all(np.isfinite(array)):
+                raise ValueError(f"{name} = {state[name]} in the state: give what state_dict() returned")
+        if not 0 <= state["looks"] <= state["steps"] or state["block"] != mine["block"]:
+            raise ValueError(f"steps = {state['steps']}, looks = {state['looks']} in the state: give what it was")
+        self._shapes, self._rate = state["shapes"], state["rate"]
+        self._steps, self._looks = state["steps"], state["looks"]
+        self._sums, self._blocks = sums, blocks.tolist()

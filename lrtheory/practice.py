@@ -192,7 +192,7 @@ class Balance:
             False: "the run still moves: if its loss is flat, that is a flat stretch and not a floor; keep the rate",
             None: "this window does not tell; average over more steps",
         }[self.at_floor]
-        return f"Balance {self.ratio:.3f} ± {self.standard_error:.3f} (1 at a floor): {says}."
+        return f"Balance {self.ratio:.3f} ± {self.standard_error:.1g} (1 at a floor): {says}."
 
     __repr__ = __str__
 
@@ -211,6 +211,8 @@ def at_the_floor(
     one rate, one value for each logged step, in order: θ·g and ‖g‖², θ being the parameters that the mini-batch
     gradient g was taken at.  With momentum `squared_norms` are those of PyTorch's buffer.
     The standard error comes from the means of 16 stretches of the window, which should outlast the run's relaxation.
+    Give every step of the window: a step adds η²·‖g‖² − 2η·θ·g to ‖θ‖², and only of all steps do the sums say how
+    ‖θ‖² drifts, which is what is judged.
     Leave out parameters that cannot tell: for weights before a normalisation layer θ·g is 0.
 
     Returns a `Balance`: its `ratio` is 2·E[θ·g] over η·E‖g‖².  Raises `ValueError` for logs of unequal or small
@@ -227,6 +229,8 @@ def at_the_floor(
     >>> at_the_floor(0.1, theta[50:-1] * g[50:], g[50:] ** 2)
     Balance 1.00... (1 at a floor): the run is at its noise floor: a lower rate wins at once, or an average does.
     """
+    from scipy.signal import lfilter
+
     eta = _number("learning_rate", learning_rate)
     beta, tau = _momentum(momentum, dampening)
     dot, square = _samples("parameters_dot_gradient", parameters_dot_gradient), _samples("squared_norms", squared_norms)
@@ -240,15 +244,37 @@ def at_the_floor(
             f"learning_rate = {eta:g}, squared norms from {square.min():g} to {square.max():g}: "
             "a run moves by a positive rate and gradients that are not all 0"
         )
-    brings = eta / 2 * (1 + beta) / (1 - tau) * square
-    return _balance(dot.mean(), brings.mean(), np.cov(_batch_means(np.array([dot, brings]))) / BATCHES)
+    # θ·v' of each step, v' being the buffer that the step uses, from θ·g and ‖v'‖²
+    before = np.concatenate([[0.0], square[:-1]])
+    along = lfilter([1.0], [1.0, -beta], (1 - tau) * dot - beta * eta * before)
+    lengths = np.cumsum(eta**2 * square - 2 * eta * along)  # ‖θ‖², from an origin that does not matter
+    steps, lengths, squares = _batch_means(np.array([np.arange(len(dot)), lengths, square]))
+    return _balance(eta, beta, steps, lengths, squares, np.ones(BATCHES))
 
 
-def _balance(takes: float, brings: float, covariance: Array) -> Balance:
-    """The ratio of two means and its error, from the covariance of the means."""
-    ratio = float(takes / brings)
-    slope = np.array([1.0, -ratio]) / brings
-    return Balance(ratio, float(np.sqrt(slope @ covariance @ slope)))
+def _balance(eta: float, beta: float, steps: Array, lengths: Array, squares: Array, weights: Array) -> Balance:
+    """The balance in a window, from the means of its stretches: of the step, of ‖θ‖² and of ‖v‖².
+
+    A step adds η²·‖v‖² − 2η·θ·v to ‖θ‖², so that the ratio is 1 less the drift of ‖θ‖² in units of the first term.
+    Its error is that of the slope of a line; stretches that outlast the run's memory scatter independently about it.
+    """
+    total, count = weights.sum(), weights.sum() ** 2 / np.sum(weights**2)
+    off = steps - weights @ steps / total
+    spread = weights @ off**2
+    drift = weights @ (off * lengths) / spread
+    rest = lengths - weights @ lengths / total - drift * off
+    error = np.sqrt(weights @ rest**2 / total * count / (count - 2) * np.sum((weights * off) ** 2)) / spread
+    square, uncertain = _weighted_mean(squares, weights)
+    unit = (1 - beta) / (eta**2 * (1 + beta) * square)
+    return Balance(float(1 - unit * drift), float(unit * np.hypot(error, drift * uncertain / square)))
+
+
+def _weighted_mean(values: Array, weights: Array) -> tuple[float, float]:
+    """The mean of independent values and its standard error."""
+    total, squares = weights.sum(), np.sum(weights**2)
+    mean = weights @ values / total
+    variance = weights @ (values - mean) ** 2 / (total - squares / total)
+    return float(mean), float(np.sqrt(variance * squares) / total)
 
 
 @dataclass(frozen=True)

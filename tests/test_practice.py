@@ -15,15 +15,15 @@ LAMS, SIGMAS = np.array([1.0, 0.5, 0.2]), np.array([1.0, 2.0, 0.7])
 
 
 def run(eta, steps, seed, beta=0.0, dampening=0.0, start=0.0, chains=1):
-    """θ·g, ‖g‖² and ‖v‖² at each step of heavy-ball SGD on a valley of three curvatures."""
+    """θ·g, ‖g‖², ‖v‖² and ‖θ‖² at each step of heavy-ball SGD on a valley of three curvatures."""
     rng = np.random.default_rng(seed)
     theta = np.full((chains, 3), float(start))
     v = np.zeros((chains, 3))
-    logged = np.empty((3, steps, chains))
+    logged = np.empty((4, steps, chains))
     for t in range(steps):
         g = LAMS * theta + SIGMAS * rng.normal(size=(chains, 3))
         v = beta * v + (1 - dampening) * g
-        logged[:, t] = (theta * g).sum(1), (g * g).sum(1), (v * v).sum(1)
+        logged[:, t] = (theta * g).sum(1), (g * g).sum(1), (v * v).sum(1), (theta**2).sum(1)
         theta = theta - eta * v
     return logged[..., 0] if chains == 1 else logged
 
@@ -41,7 +41,7 @@ def floor(eta, beta=0.0, dampening=0.0):
 @pytest.mark.parametrize(("beta", "dampening"), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.9), (0.8, 0.3)])
 def test_the_win_of_a_drop_is_in_the_predicted_interval(beta, dampening):
     eta1, eta2 = 0.2, 0.05
-    _, g2, v2 = run(eta1, 40_000, 1, beta, dampening)[:, 5_000:]
+    _, g2, v2, _ = run(eta1, 40_000, 1, beta, dampening)[:, 5_000:]
     logged = {"mean_squared_update": v2} if beta else {"mean_squared_gradient_norm": g2}
     win = lr.quick_win(
         eta1, new_learning_rate=eta2, momentum=beta, dampening=dampening, noise_variance=np.sum(SIGMAS**2), **logged
@@ -70,10 +70,11 @@ def test_the_standard_errors_are_honest():
     truth = 0.2 / 4 * np.sum(SIGMAS**2 * 2 / (2 - 0.2 * LAMS))
     far = [abs(w.high - truth) > 3 * w.standard_error for w in wins]
     assert np.mean(far) < 0.04
-    # telescoping makes the balance surer than its stretches say: never less sure
     balances = [lr.at_the_floor(0.2, logged[0, :, i], logged[1, :, i]) for i in range(200)]
-    assert np.std([b.ratio for b in balances], ddof=1) < np.mean([b.standard_error for b in balances])
-    assert np.mean([b.ratio for b in balances]) == pytest.approx(1, abs=0.01)
+    spread = np.std([b.ratio for b in balances], ddof=1)
+    assert 0.8 < np.mean([b.standard_error for b in balances]) / spread < 1.25
+    assert abs(np.mean([b.ratio for b in balances]) - 1) < 4 * spread / 200**0.5
+    assert all(b.at_floor for b in balances)
 
 
 @pytest.mark.parametrize(("beta", "dampening"), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.9), (0.8, 0.3)])
@@ -84,7 +85,6 @@ def test_the_balance_tells_a_floor_from_the_way_there(beta, dampening):
     early = lr.at_the_floor(0.02, logged[0, :200], logged[2, :200], **form)
     assert early.at_floor is not True  # a swinging start is rough, and may leave the question open
     assert early.at_floor is False or beta > dampening
-    assert abs(early.ratio - 1) > 0.5
 
 
 def test_a_flat_stretch_is_no_floor():
@@ -101,7 +101,7 @@ def test_a_flat_stretch_is_no_floor():
 
 
 def test_a_window_that_is_too_short_does_not_tell():
-    dot, square, _ = run(0.02, 200, 5)[:, 100:]
+    dot, square, *_ = run(0.02, 200, 5)[:, 100:]
     assert lr.at_the_floor(0.02, dot, square).at_floor is None
 
 
@@ -188,11 +188,11 @@ def test_bad_input_is_told_what_to_do(call, message):
 
 @pytest.fixture(scope="module")
 def logged():
-    dot, square, _ = run(0.2, 40_000, 8)[:, ::4]
+    _, square, _, theta2 = run(0.2, 40_000, 8)[:, ::4]
     # the loss that a trainer sees: that of the mini-batch, rough, around a level
     loss = 1 + floor(0.2) + 0.05 * np.random.default_rng(9).normal(size=10_000)
     return {"step": np.arange(0, 40_000, 4), "loss": loss, "learning_rate": np.full(10_000, 0.2),
-            "grad_norm": square**0.5, "theta_dot_grad": dot}  # fmt: skip
+            "grad_norm": square**0.5, "theta_norm": theta2**0.5}  # fmt: skip
 
 
 def written(path, columns):
@@ -219,8 +219,8 @@ def test_a_log_gets_an_answer_in_one_command(tmp_path, capsys, logged):
         (lambda c: {"loss": c["loss"] + c["step"] / 40_000}, r"\[FAILS\] the loss is level: it rose"),
         (lambda c: {"loss": c["loss"] / 100}, r"\[FAILS\] the loss is at least what is to be won"),
         (lambda c: {"grad_norm": np.minimum(c["grad_norm"], 2)}, r"\[FAILS\] the gradients are not clipped"),
-        (lambda c: {"theta_dot_grad": 3 * c["theta_dot_grad"]}, r"\[FAILS\] the level is a noise floor"),
-        (lambda c: {"theta_dot_grad": None}, r"\[not known\] the level is a noise floor .* log theta_dot_grad"),
+        (lambda c: {"theta_norm": 1 + c["step"] / 1_000}, r"\[FAILS\] the level is a noise floor"),
+        (lambda c: {"theta_norm": None}, r"\[not known\] the level is a noise floor .* log theta_norm"),
         (
             lambda c: {"grad_norm": c["grad_norm"] * np.where(c["step"] % 16_000 == 0, 400, 1)},
             r"\[FAILS\] the squared norms are known well enough",
@@ -321,7 +321,7 @@ def feed(monitor, steps, seed, eta=0.2, theta=None, nest=lambda x: x):
 def test_the_monitor_reads_what_the_log_reads():
     monitor = lr.Monitor(window=16_000, every=2)
     feed(monitor, 60_000, 10)
-    _, square, _ = run(0.2, 60_000, 10)[:, 20_000:]
+    _, square, *_ = run(0.2, 60_000, 10)[:, 20_000:]
     assert monitor.balance().at_floor is True
     theirs, ours = lr.quick_win(0.2, square, 0.05), monitor.quick_win(0.05)
     assert abs(ours.low - theirs.low) < 3 * (ours.standard_error + theirs.standard_error)
@@ -373,7 +373,7 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_been():
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     feed(second, 777, 15)
     assert second.state_dict() == whole.state_dict()
-    assert len(json.dumps(whole.state_dict())) < 1_000  # whatever the number of steps
+    assert len(json.dumps(whole.state_dict())) < 5_000  # whatever the number of steps
 
 
 def test_a_new_rate_starts_the_window_anew():
@@ -412,8 +412,8 @@ def test_a_bad_step_leaves_the_monitor_as_it_was(update, error, message):
     ("change", "message"),
     [
         ({"window": 99}, "made with window = 99 and this monitor has 16: make it with the same"),
-        ({"mean": [1.0]}, r"mean = \[1.0\] in the state"),
-        ({"mean": [1.0, float("nan")]}, "in the state"),
+        ({"sums": [1.0]}, r"sums = \[1.0\] in the state"),
+        ({"blocks": [[1.0, 2.0, float("nan")]]}, r"blocks = .* in the state"),
         ({"more": 1}, "the state differs in more"),
         ({"steps": -1}, "steps = -1"),
     ],
