@@ -404,14 +404,17 @@ def add(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def as_sgd(cell: Cell, log: dict[str, Any]) -> tuple[Any, Any]:
     """(G, C): the two numbers of a log before the drop that stand in the place of those of plain SGD.
 
-    G times a quarter of the rate is the excess loss of a quadratic; C is what G would be with noise alone.
+    G times a quarter of the rate is the excess loss of a quadratic; C is what G would be with noise alone, which is
+    not more than G (with momentum the two are so close that their sampling errors can exchange them).
     """
     noise = log["gradient_power"] - log["full_gradient_power"]
-    if cell.rule == "momentum":
-        return (1 + BETA) * log["step_power"], noise / (1 - BETA)
-    if cell.rule == "adam":
-        return (1 + BETA) / (1 - BETA) * log["step_power"], noise
-    return log["step_power"], noise
+    if cell.rule == "sgd":
+        G, C = log["step_power"], noise
+    elif cell.rule == "momentum":
+        G, C = (1 + BETA) * log["step_power"], noise / (1 - BETA)
+    else:
+        G, C = (1 + BETA) / (1 - BETA) * log["step_power"], noise
+    return G, np.minimum(C, G)
 
 
 def predict(cell: Cell, change: Change, log: dict[str, Any]) -> tuple[float, float]:
