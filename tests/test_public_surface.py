@@ -84,7 +84,7 @@ def test_lms_loss_equals_the_moments_of_linear_regression():
         (lambda: lr.expected_loss([0.1], lams=1, noise=1, theta0=1, steps=2), "one rate for each step"),
         (lambda: lr.expected_loss([0.1], lams=1, noise=1, theta0=1, steps=1, at=[2]), "between 0 and 1"),
         (lambda: lr.quick_win(0.1, 1.0, 0.2), "a drop goes down"),
-        (lambda: lr.quick_win(0.1, -1.0), "give a positive number"),
+        (lambda: lr.quick_win(0.1, -1.0), "a squared norm is 0 or more"),
         (lambda: lr.quick_win(0.1, 1.0, 0.05, noise_variance=2.0), "part of the whole gradient"),
         (lambda: lr.simulate(lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()), {}, 1, 10), "choose one to draw"),
     ],
