@@ -45,6 +45,9 @@ def _list(_: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from .theorems import claim
 
+    names = [name for name, _ in args.parameters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} was given twice: give each parameter one value")
     print(claim(args.id)(**dict(args.parameters)))
     return 0
 
@@ -151,10 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))
+    except BrokenPipeError:  # `… | head` has seen enough
+        sys.stderr.close()
+        return 0
     except OSError as error:
-        print(f"lrtheory: {error.filename}: {error.strerror}; give a file that can be read or written", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"lrtheory: {where}{error.strerror}; give a file that can be read or written", file=sys.stderr)
         return 2
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, MemoryError, TypeError, ValueError) as error:
         print(f"lrtheory: {error.args[0]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

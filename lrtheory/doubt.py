@@ -8,14 +8,15 @@ without the moment equations, by a direct search or by somebody else's code.
 
 from __future__ import annotations
 
+import cmath
 import math
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from html import escape
 from itertools import product
 from typing import Any
@@ -23,12 +24,14 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .expectation import Estimate, atoms, derived, enumerated, simulated
-from .ledger import AtLeast, AtMost, Claim, Equals, Minimum, Order, Rival, Root, over_modes
+from .expectation import Estimate, atoms, derived, enumerated, simulated, simulated_at
+from .inputs import expression, shown, whole
+from .ledger import AtLeast, AtMost, Claim, Equals, Minimum, Order, Rival, Root, over_modes, written_out
 from .letters import symbol
 from .mutation import mutants
 
 FALSE_ALARM = 0.01  # the chance that a correct ledger is rejected by bad luck, all its simulations together
+WITNESSES = ("derivation", "enumeration", "simulation", "outside")  # strongest first
 POWER = 10  # standard errors between the formula and its nearest rival
 FEWEST, MOST = 8_192, 2_000_000  # chains
 # a root or minimum is bracketed between value / _NEAR and value * _NEAR; a square, so that roots of it stay rational
@@ -136,7 +139,7 @@ def is_zero(expr: sp.Expr) -> bool:
     >>> is_zero((1 - a) ** (2 * t) - ((a - 1) ** 2) ** t), is_zero(a - a**2)
     (True, False)
     """
-    expr = sp.powdenest(sp.sympify(expr).replace(sp.log, _split_log))
+    expr = sp.powdenest(expression(expr).replace(sp.log, _split_log))
     letters: dict[tuple[sp.Expr, sp.Expr], sp.Dummy] = {}
     expr = expr.replace(lambda e: e.is_Pow and e.exp.free_symbols, lambda e: _power_in_letters(e, letters))
     signs = [d for (base, _), d in letters.items() if base is sp.S.NegativeOne]
@@ -196,13 +199,14 @@ class _Doubt:
         self.seed = int(np.random.SeedSequence([seed, zlib.crc32(claim.id.encode())]).generate_state(1)[0])
         self.threshold = sidak(tests)
         numbers = claim.settings.keys() - claim.choices.keys() - {"lams"}
-        self.settings = {k: sp.sympify(v) for k, v in claim.settings.items() if k in numbers}
-        curvatures = list(map(sp.sympify, claim.settings.get("lams", ())))
+        self.settings = {k: expression(v) for k, v in claim.settings.items() if k in numbers}
+        curvatures = list(map(expression, claim.settings.get("lams", ())))
         self.modes = tuple(symbol(f"lam_{i + 1}") for i in range(len(curvatures)))
         self.settings |= {s.name: c for s, c in zip(self.modes, curvatures, strict=True)}
         self.chains = self.chain_steps = 0
         self._estimate: Estimate | None = None
         self._order: tuple[int, float, float] | None = None
+        self._heights: tuple[int, list[float]] | None = None
 
     def at(self, expr: sp.Expr) -> sp.Expr:
         expr = over_modes(expr, self.modes)
@@ -321,11 +325,11 @@ class _Doubt:
 
     def order_estimate(self, chains: int) -> tuple[float, float]:
         """The simulated order and its standard error."""
-        found = [self.estimate(self.about, at, chains, salt=20 + i) for i, at in enumerate(self._halved())]
-        first, second = _slopes([e.value for e in found])
+        values, covariance = self.estimates(self._halved(), chains, salt=20)
+        first, second = _slopes(list(values))
         # 2 second - first is -log2 of v0 / v1**3 * v2**2
-        relative = [w * e.error / e.value for w, e in zip((1, 3, 2), found, strict=True)]
-        return 2 * second - first, math.hypot(*relative) / math.log(2)
+        slope = np.array([-1, 3, -2]) / values / math.log(2)
+        return 2 * second - first, math.sqrt(slope @ covariance @ slope)
 
     def exactly_false(self, formula: sp.Expr | None) -> bool:
         """Whether enumeration refutes a formula (None: the claim)."""
@@ -367,16 +371,32 @@ class _Doubt:
         self.chains, self.chain_steps = max(self.chains, chains), self.chain_steps + result.chain_steps
         return result
 
+    def estimates(
+        self, several: Sequence[Mapping[str, sp.Expr]], chains: int, salt: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the claim is about, at several settings, with the covariance matrix."""
+        values, covariance, work = simulated_at(
+            self.about, several, chains, self.seed + salt, self.claim.noise, self.executor
+        )
+        self.chains, self.chain_steps = max(self.chains, chains), self.chain_steps + work
+        return values, covariance
+
+    def heights(self, chains: int) -> list[float]:
+        """How many standard errors the neighbours of the claimed minimum lie above it, then each rival."""
+        others = (*self.bracket, *(self.at(r.formula) for r in self.claim.rivals))
+        values, covariance = self.estimates([self.located(v) for v in (self.value, *others)], chains, salt=0)
+        return [
+            _standardized(values[i] - values[0], covariance[i, i] + covariance[0, 0] - 2 * covariance[0, i])
+            for i in range(1, len(values))
+        ]
+
     def z(self, formula: sp.Expr | None, chains: int) -> float:
         """How many standard errors the simulation lies from a formula (for a minimum: above the claimed one)."""
         if isinstance(self.relation, Minimum):
-            low = self.estimate(self.about, self.located(self.value), chains)
-            others = self.bracket if formula is None else (self.at(formula),)
-            zs = []
-            for i, other in enumerate(others):
-                high = self.estimate(self.about, self.located(other), chains, salt=1 + i)
-                zs.append((high.value - low.value) / math.hypot(high.error, low.error))
-            return min(zs)
+            if self._heights is None or self._heights[0] != chains:
+                self._heights = (chains, self.heights(chains))
+            beside, above = self._heights[1][:2], self._heights[1][2:]
+            return min(beside) if formula is None else above[[r.formula for r in self.claim.rivals].index(formula)]
         if isinstance(self.relation, Order):
             if self._order is None or self._order[0] != chains:
                 self._order = (chains, *self.order_estimate(chains))
@@ -389,9 +409,7 @@ class _Doubt:
             estimate = self._cached(base, chains)
             return (estimate.value + float(self.value) - float(self.at(formula))) / estimate.error
         estimate = self._cached(expr, chains) if formula is None else self.estimate(expr, settings, chains)
-        if estimate.error == 0:
-            return 0.0 if estimate.value == 0 else math.copysign(math.inf, estimate.value)
-        return estimate.value / estimate.error
+        return _standardized(estimate.value, estimate.error**2)
 
     def _cached(self, expr: sp.Expr, chains: int) -> Estimate:
         if self._estimate is None or self._estimate.chains != chains:
@@ -406,18 +424,23 @@ class _Doubt:
             return _clipped(FEWEST * (1.5 * POWER / max(nearest, 0.1)) ** 2)
         if isinstance(self.relation, Order):
             gap = min((abs(float(self.value) - float(self.at(r.formula))) for r in self.claim.rivals), default=0.5)
-            return _clipped(FEWEST * (1.2 * POWER * self.order_estimate(FEWEST)[1] / gap) ** 2)
+            chains = FEWEST
+            for tried in (FEWEST, 8 * FEWEST):  # few misjudge the spread of a quotient of small differences
+                if tried <= chains:
+                    chains = _clipped(tried * (1.2 * POWER * self.order_estimate(tried)[1] / gap) ** 2)
+            return chains
         expr, settings = self.difference(None)
         spread = self.estimate(expr, settings, FEWEST, salt=7).error * math.sqrt(FEWEST)
-        gaps = [] if isinstance(self.relation, Root) or self.claim.given else [abs(float(self.value)) / 20]
+        # how far a wrong formula lies from what is seen, and how much one chain scatters
+        seen = [] if isinstance(self.relation, Root) or self.claim.given else [(abs(float(self.value)) / 20, spread)]
         for rival in self.claim.rivals:
             if isinstance(self.relation, Root) or self.claim.given or atoms(rival.formula):
                 e, s = self.difference(rival.formula)
-                gaps.append(abs(self.estimate(e, s, FEWEST, salt=8).value))
+                there = self.estimate(e, s, FEWEST, salt=8)
+                seen.append((abs(there.value), there.error * math.sqrt(FEWEST)))
             else:
-                gaps.append(abs(float(self.value) - float(self.at(rival.formula))))
-        nearest = min((g for g in gaps if g > 0), default=0.0)
-        return _clipped((1.2 * POWER * spread / nearest) ** 2 if nearest else FEWEST)
+                seen.append((abs(float(self.value) - float(self.at(rival.formula))), spread))
+        return _clipped(max(((1.2 * POWER * scatter / gap) ** 2 for gap, scatter in seen if gap > 0), default=FEWEST))
 
     def simulation(self) -> Witness | None:
         if not self.claim.simulable or self.claim.about is None:
@@ -450,7 +473,9 @@ class _Doubt:
         z = self.z(rival.formula, self.chains) if "simulation" in kinds else None
         if isinstance(self.relation, AtLeast) and z is not None:
             z = min(z, 0.0)  # only too high a bound is refuted
-        if not kinds.keys() & {"enumeration", "simulation"} and self.claim.outside is not None:
+        if isinstance(self.relation, Minimum) and z is not None:
+            z = max(z, 0.0)  # a rival below the claimed minimum refutes the claim, not itself
+        if not kinds.keys() & {"enumeration", "simulation"} and "outside" in kinds:
             _, expected, tolerance = self._outside
             wrong = float(self.at(rival.formula))
             exactly = bool(np.all(np.abs(wrong - np.asarray(expected)) > tolerance * np.abs(expected)))
@@ -461,7 +486,7 @@ class _Doubt:
         formula = self.claim.formula
         if formula is None or self.claim.given or not kinds.keys() & {"enumeration", "simulation"}:
             return 0, {}, 0, []
-        different = [m for m in mutants(formula) if _differ(m, formula)]
+        different = _other_mutants(formula)
         killed = {kind: 0 for kind in ("enumeration", "simulation") if kind in kinds}
         survivors, far = [], 0
         for mutant in different:
@@ -491,6 +516,13 @@ class _Doubt:
         assert estimate is not None  # the simulation has run
         z = (estimate.value + float(self.value) - number) / estimate.error
         return z < -self.threshold if isinstance(self.relation, AtLeast) else abs(z) > self.threshold
+
+
+def _standardized(value: float, variance: float) -> float:
+    """A value in standard errors."""
+    if variance <= 0:
+        return 0.0 if value == 0 else math.copysign(math.inf, value)
+    return float(value / math.sqrt(variance))
 
 
 def _slopes(values: list[float]) -> tuple[float, float]:
@@ -530,43 +562,69 @@ def _clipped(chains: float) -> int:
     return int(min(max(chains, FEWEST), MOST))
 
 
-def _differ(a: sp.Expr, b: sp.Expr) -> bool:
-    """Whether two formulas differ at one of a few points (a proof that they are not equal)."""
-    a, b = (over_modes(e, [symbol("lam_1"), symbol("lam_2")]) for e in (a, b))
-    letters = sorted(a.free_symbols | b.free_symbols, key=str)
-    for shift in (2, 5):
-        point = {
-            s: (shift + i if s.is_integer else sp.Rational(2 * i + shift, 7 * (i + shift)))
+@cache  # the same for every seed
+def _other_mutants(formula: sp.Expr) -> tuple[sp.Expr, ...]:
+    """The mutants that differ from the formula at one of two points (a proof that they are not equal)."""
+    letters = sorted(_two_modes(formula).free_symbols, key=str)
+    points = [
+        {
+            s: sp.Integer(n + i) if s.is_integer else sp.Float(2 * i + n, 30) / (7 * (i + n))
             for i, s in enumerate(letters)
         }
+        for n in (2, 5)
+    ]
+    here = list(_at_points(formula, points))
+    return tuple(m for m in mutants(formula) if any(map(_differ, here, _at_points(m, points))))
+
+
+def _two_modes(formula: sp.Expr) -> sp.Expr:
+    return over_modes(formula, [symbol("lam_1"), symbol("lam_2")])
+
+
+def _at_points(formula: sp.Expr, points: Sequence[Mapping[sp.Symbol, sp.Expr]]) -> Iterator[complex]:
+    formula = _two_modes(formula)
+    for point in points:
         try:
-            x, y = (complex(sp.N(e.xreplace(point))) for e in (a, b))
-        except (ValueError, TypeError):  # one of them has no value there
-            return True
-        if not (math.isfinite(abs(x)) and math.isfinite(abs(y))) or abs(x - y) > 1e-9 * (abs(x) + abs(y)):
-            return True
-    return False
+            yield complex(sp.N(written_out(formula.xreplace(point))))
+        except (ValueError, TypeError):  # it has no value there
+            yield complex("nan")
 
 
-def check(claim: Claim, seed: int = 0, executor: Executor | None = None, tests: int = 1) -> Verdict:
+def _differ(x: complex, y: complex) -> bool:
+    return not (cmath.isfinite(x) and cmath.isfinite(y)) or abs(x - y) > 1e-9 * (abs(x) + abs(y))
+
+
+def check(
+    claim: Claim,
+    seed: int = 0,
+    executor: Executor | None = None,
+    tests: int = 1,
+    witnesses: Sequence[str] = WITNESSES,
+) -> Verdict:
     """Question a claim with every witness that applies; returns a `Verdict`.
 
-    `seed` decides the chains; `tests` is the number of simulations that share the false-alarm rate.
-    Raises nothing for a false claim: the verdict says so.
+    `seed` decides the chains; `tests` is the number of simulations that share the false-alarm rate; `witnesses` are
+    the kinds to hear.  Raises nothing for a false claim: the verdict says so; `ValueError` for an unknown kind.
 
     >>> import lrtheory as lr
     >>> verdict = lr.check("noise_floor.variance")
     >>> verdict.passed, [w.kind for w in verdict.witnesses]
     (True, ['derivation', 'enumeration', 'simulation'])
     """
+    if not isinstance(claim, Claim):
+        raise TypeError(f"{shown(claim)} is no claim: give one, or the id of one")
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"executor = {shown(executor)}: give one of concurrent.futures, or None for threads")
+    seed = whole("seed", seed, 0, None)
+    if unknown := set(witnesses) - set(WITNESSES):
+        raise ValueError(f"witnesses = {', '.join(sorted(unknown))}: choose among {', '.join(WITNESSES)}")
     doubt = _Doubt(claim, seed, executor, tests)
-    found = (doubt.derivation(), doubt.enumeration(), doubt.simulation(), doubt.outside())
-    witnesses = tuple(w for w in found if w is not None)
-    kinds = {w.kind: w for w in witnesses}
+    found = (getattr(doubt, kind)() for kind in WITNESSES if kind in witnesses)
+    kinds = {w.kind: w for w in found if w is not None}
     rivals = tuple(doubt.reject(rival, kinds) for rival in claim.rivals)
     made, killed, far, survivors = doubt.mutants(kinds)
     work = doubt.chains, doubt.chain_steps
-    return Verdict(claim, witnesses, rivals, made, killed, far, tuple(survivors), *work, doubt.threshold)
+    return Verdict(claim, tuple(kinds.values()), rivals, made, killed, far, tuple(survivors), *work, doubt.threshold)
 
 
 def miss(claim: Claim, rival: Rival) -> float | None:

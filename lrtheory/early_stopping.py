@@ -22,11 +22,10 @@ import sympy as sp
 from . import monte_carlo
 from .enumeration import enumerate_paths
 from .expectation import _FINITE, Observed, Rule, Sample, exact_value, replaced
+from .inputs import Array, affordable, expression, numbers, positive, whole
 from .moments import After
 from .noise import Noise, any_law
 from .recursion import Recursion, trace
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class _Drawn:
         self._point, self._noises = dict(point), noises
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
-        poly = sp.Poly(sp.sympify(observable).subs(self._point), *(s for s, _ in self._noises))
+        poly = sp.Poly(expression(observable).subs(self._point), *(s for s, _ in self._noises))
 
         def mean(powers: tuple[int, ...]) -> sp.Expr:
             return sp.prod([law.moment(p) for (_, law), p in zip(self._noises, powers, strict=True)])
@@ -136,8 +135,8 @@ def on_fixed_data(observable: Any, steps: Any, *, rule: Rule, start: Any = 0, **
     >>> on_fixed_data(symbol("theta") ** 2, 1, rule=rule).derive()
     eta**2*lam**2*scale**2
     """
-    run = OneDataSet(rule, sp.sympify(steps), sp.sympify(start), replaced(where))
-    return OnFixedData(sp.sympify(observable), run)
+    run = OneDataSet(rule, expression(steps), expression(start), replaced(where))
+    return OnFixedData(expression(observable), run)
 
 
 # --- least squares with any inputs ---------------------------------------------------------------------------------
@@ -154,22 +153,24 @@ class _Modes:
 
 
 def _modes(X: Any, theta_true: Any, sigma: float, eta: float, steps: int) -> _Modes:
-    inputs, truth = np.asarray(X, dtype=float), np.asarray(theta_true, dtype=float)
+    inputs, truth = numbers("X", X), numbers("theta_true", theta_true)
     if inputs.ndim != 2 or 0 in inputs.shape:
         raise ValueError(f"X has the shape {inputs.shape}: give a matrix, one row for each sample")
     if truth.shape != inputs.shape[1:]:
         raise ValueError(
             f"theta_true has the shape {truth.shape} and X has {inputs.shape[1]} columns: give one coefficient for each"
         )
+    sigma, eta = positive("sigma", sigma, or_zero=True), positive("eta", eta)
+    steps = whole("steps", steps)
+    rank = min(inputs.shape)
+    affordable(
+        f"the curves of {rank} modes over {steps} steps, on {len(inputs)} samples,",
+        8 * (4.0 * rank * (steps + 1) + 3 * inputs.size),
+        "give fewer steps, or fewer inputs",
+    )
     for name, values in (("X", inputs), ("theta_true", truth)):
         if not np.all(np.isfinite(values)):
             raise ValueError(f"{name} has elements that are not finite: remove or replace them")
-    if not (np.isfinite(sigma) and sigma >= 0):
-        raise ValueError(f"sigma = {sigma}: give the standard deviation of the label noise, 0 or more")
-    if not (np.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta = {eta}: give a positive number")
-    if int(steps) != steps or steps < 0:
-        raise ValueError(f"steps = {steps}: the number of steps must be a whole number, 0 or more")
     samples = len(inputs)
     singular, rotation = np.linalg.svd(inputs, full_matrices=False)[1:]
     seen = singular > singular.max(initial=0.0) * max(inputs.shape) * np.finfo(float).eps
@@ -178,7 +179,7 @@ def _modes(X: Any, theta_true: Any, sigma: float, eta: float, steps: int) -> _Mo
         raise ValueError(
             f"eta = {eta} diverges: the largest eigenvalue of X'X/n is {s[0]:.6g}; choose a rate below {2 / s[0]:.6g}"
         )
-    left = np.power.outer(1 - eta * s, np.arange(int(steps) + 1))
+    left = np.power.outer(1 - eta * s, np.arange(steps + 1))
     return _Modes(samples, s, s * (rotation[seen] @ truth) ** 2, left)
 
 

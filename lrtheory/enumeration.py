@@ -16,11 +16,14 @@ import numpy as np
 import sympy as sp
 from sympy.polys.matrices import DomainMatrix
 
-from .recursion import Recursion
+from .inputs import expression, named, shown, whole
+from .recursion import Recursion, traced
 
 State = tuple[Fraction, ...]
 Law = dict[State, Fraction]  # the probability of each state
 MAX_STATES = 1 << 17
+MAX_BITS = 1 << 17  # of a denominator: on a cubic loss each step triples its length
+_LARGEST_LAW = 1 << 12  # states of a law that is solved for
 
 
 def exact(name: Any, value: Any) -> Fraction:
@@ -33,14 +36,15 @@ def exact(name: Any, value: Any) -> Fraction:
     ...
     TypeError: eta = 0.1 is not an exact number: pass an integer or a Fraction, for instance Fraction(1, 10)
     """
-    if isinstance(value, (int, Fraction)):
-        return Fraction(value)
+    if isinstance(value, (int, np.integer, Fraction)) and not isinstance(value, bool):
+        return Fraction(int(value)) if isinstance(value, np.integer) else Fraction(value)
     if isinstance(value, sp.Rational):
         return Fraction(int(value.p), int(value.q))
-    hint = Fraction(value).limit_denominator(1000) if isinstance(value, float) and value == value else "p, q"
+    near = float(value) if isinstance(value, (float, sp.Float)) else math.nan
+    hint = Fraction(near).limit_denominator(1000) if math.isfinite(near) else "p, q"
     hint = f"{hint.numerator}, {hint.denominator}" if isinstance(hint, Fraction) else hint
     raise TypeError(
-        f"{name} = {value} is not an exact number: pass an integer or a Fraction, for instance Fraction({hint})"
+        f"{name} = {shown(value)} is not an exact number: pass an integer or a Fraction, for instance Fraction({hint})"
     )
 
 
@@ -59,6 +63,10 @@ def _rational(x: Any) -> Fraction:
     if not isinstance(x, (int, Fraction)):
         raise TypeError(f"the rule gave {x!r}, which is not a fraction: enumeration is for rules made of + - * / sign")
     return Fraction(x)
+
+
+def _plain(x: Fraction) -> int | Fraction:
+    return x.numerator if x.denominator == 1 else x
 
 
 def _function(arguments: Sequence[sp.Symbol], expressions: Sequence[sp.Expr]) -> Callable[..., list[Fraction]]:
@@ -89,10 +97,18 @@ class Paths:
 
     def law(self, step: int = -1) -> Law:
         """The probability of each state after that many steps (default: the last)."""
+        if not -1 <= step < len(self._laws):
+            raise ValueError(f"step = {step}: {len(self._laws) - 1} steps were enumerated; ask for one of 0 to that")
         return self._laws[step]
 
     def _mean(self, observable: sp.Expr, law: Law) -> sp.Rational:
-        value = _function(self.recursion.state, [sp.sympify(observable)])
+        observable = expression(observable)
+        if unknown := observable.free_symbols - set(self.recursion.state):
+            raise ValueError(
+                f"{observable} has {', '.join(sorted(map(str, unknown)))}, which is not in the state: it has "
+                f"{', '.join(map(str, self.recursion.state))}; put in a number"
+            )
+        value = _function(self.recursion.state, [observable])
         total = sum((p * value(*state)[0] for state, p in law.items()), Fraction(0))
         return sp.Rational(total.numerator, total.denominator)
 
@@ -113,6 +129,10 @@ def _kernel(rec: Recursion) -> tuple[Callable[..., list[Fraction]], list[tuple[S
                 "listed; use recursion.with_noise(noise.rademacher), or simulate"
             )
         supports.append(law.support)
+    if (count := math.prod(map(len, supports))) > MAX_STATES:
+        raise ValueError(
+            f"a step has {count} outcomes, and {MAX_STATES} can be followed: give the noise fewer values, or simulate"
+        )
     outcomes = []
     for draw in product(*supports):
         p = Fraction(1)
@@ -124,7 +144,11 @@ def _kernel(rec: Recursion) -> tuple[Callable[..., list[Fraction]], list[tuple[S
 
 
 def _start(rec: Recursion, start: Mapping[sp.Symbol | str, Any] | None) -> State:
-    given = {str(k): v for k, v in (start or {}).items()}
+    given = named("start", {} if start is None else start)
+    if unknown := given.keys() - {s.name for s in rec.state}:
+        raise ValueError(
+            f"start names {', '.join(sorted(unknown))}: the state is {', '.join(map(str, rec.state))}; name these"
+        )
     return tuple(exact(s.name, given.get(s.name, 0)) for s in rec.state)
 
 
@@ -139,7 +163,8 @@ def enumerate_paths(
     `parameters` are exact numbers; one that is a sequence gives its value at each step (a schedule).
     The state starts at 0, or where `start` says; `Paths` are continued from their last law, and a `remembering`
     rule then recalls the state there.
-    Raises `TypeError` for floats, `ValueError` for a noise without finite support, or too many states.
+    Raises `TypeError` for floats, `ValueError` for a noise without finite support, too many states, or fractions that
+    grow too long.
 
     >>> import lrtheory as lr
     >>> rec = lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic(lr.noise.rademacher))
@@ -147,9 +172,16 @@ def enumerate_paths(
     >>> paths[rec.state[0] ** 2]
     21/64
     """
-    if steps < 0:
-        raise ValueError(f"steps = {steps}: the number of steps must be 0 or more")
-    values = rec.values(parameters)
+    steps = whole("steps", steps)
+    if steps > MAX_STATES:
+        raise ValueError(
+            f"steps = {steps}: the law of every step is kept; enumerate {MAX_STATES} steps at most, or use "
+            "stationary_law or simulate"
+        )
+    values = {s: list(v) if isinstance(v, (list, tuple)) else v for s, v in traced(rec).values(parameters).items()}
+    for s, v in values.items():
+        if isinstance(v, list) and len(v) != steps:
+            raise ValueError(f"{s} has {len(v)} values for {steps} steps: give one for each step")
     step, outcomes = _kernel(rec)
     if isinstance(start, Paths):
         copies = len(rec.state) // len(start.recursion.state)
@@ -157,17 +189,22 @@ def enumerate_paths(
     else:
         laws = [{_start(rec, start): Fraction(1)}]
     for t in range(steps):
-        now = [exact(s, v[t] if isinstance(v, Sequence) else v) for s, v in values.items()]
+        now = [exact(s, v[t] if isinstance(v, list) else v) for s, v in values.items()]
         law: Law = {}
         for state, p in laws[-1].items():
             for draw, q in outcomes:
                 new = tuple(step(*state, *draw, *now))
                 law[new] = law.get(new, Fraction(0)) + p * q
-        if len(law) > MAX_STATES:
-            raise ValueError(
-                f"step {t + 1} has more than {MAX_STATES} different states: enumerate fewer than {t + 1} steps, "
-                "or simulate"
-            )
+            if len(law) > MAX_STATES:
+                raise ValueError(
+                    f"step {t + 1} has more than {MAX_STATES} different states: enumerate fewer than {t + 1} steps, "
+                    "or simulate"
+                )
+            if any(x.denominator.bit_length() > MAX_BITS for x in new):
+                raise ValueError(
+                    f"the fractions of step {t + 1} grow beyond {MAX_BITS} bits: enumerate fewer than {t + 1} steps, "
+                    "or simulate"
+                )
         laws.append(law)
     return Paths(rec, laws)
 
@@ -177,12 +214,12 @@ def limit(sequence: Sequence[Any]) -> sp.Rational:
 
     The moments of an affine rule are such sums, so that their differences obey a linear recurrence.  With d
     exponentials, 2 d + 1 terms determine it; one more is required, as the proof that d was enough.
-    Raises `ValueError` if no recurrence fits, or if the terms grow.
+    Raises `ValueError` if no recurrence fits, or if the terms grow, `TypeError` if they are not exact.
 
     >>> limit([sp.Rational(1, 3) * (1 - sp.Rational(1, 4) ** n) for n in range(4)])
     1/3
     """
-    terms = [sp.Rational(x) for x in sequence]
+    terms = [sp.Rational(*exact("a term", x).as_integer_ratio()) for x in sequence]
     steps = [b - a for a, b in pairwise(terms)]
     for order in range((len(steps) + 1) // 2):
         windows = sp.Matrix([steps[n : n + order + 1] for n in range(len(steps) - order)])
@@ -208,11 +245,21 @@ def long_run(rec: Recursion, parameters: Mapping[sp.Symbol | str, Any], observab
     >>> long_run(rec, {"eta": Fraction(1, 2), "lam": 1, "sigma": 1}, rec.state[0] ** 2)
     1/3
     """
-    values = [exact(s, v) for s, v in rec.values(parameters).items()]
+    values = [exact(s, v) for s, v in traced(rec).values(parameters).items()]
+    for f in rec.next_state:
+        if not (f.is_polynomial(*rec.state) and sp.Poly(f, *rec.state).total_degree() <= 1):
+            raise ValueError(f"{f} is not affine in the state: follow the paths for some steps, or use stationary_law")
     step, outcomes = _kernel(rec)
-    return fixed_moment(
-        lambda state: [(tuple(step(*state, *draw, *values)), p) for draw, p in outcomes], rec.state, observable
-    )
+    divides = not all(f.is_polynomial(*rec.state, *(s for s, _ in rec.noises)) for f in rec.next_state)
+    # whole numbers are faster as such, where nothing is divided by them
+    number: Callable[[Fraction], Any] = Fraction if divides else _plain
+    outcomes = [(tuple(map(number, draw)), p) for draw, p in outcomes]
+
+    def move(state: State) -> list[tuple[State, Fraction]]:
+        now = tuple(map(number, state))
+        return [(tuple(step(*now, *draw, *values)), p) for draw, p in outcomes]
+
+    return fixed_moment(move, rec.state, observable)
 
 
 def fixed_moment(
@@ -227,6 +274,9 @@ def fixed_moment(
     >>> fixed_moment(lambda state: [((state[0] / 2 + kick,), half) for kick in (0, 1)], [theta], theta**2)
     4/3
     """
+    observable = expression(observable)
+    if not observable.is_polynomial(*state):
+        raise ValueError(f"{observable} is not a polynomial in the state: its long-run value is not a moment; simulate")
     degree = sp.Poly(observable, *state).total_degree()
     powers = [p for p in product(range(degree + 1), repeat=len(state)) if sum(p) <= degree]
 
@@ -236,11 +286,14 @@ def fixed_moment(
     before, after = [], []
     for start in powers:  # whole-number points of the same pattern determine a polynomial of this degree
         point = tuple(map(Fraction, start))
-        mean = [Fraction(0)] * len(powers)
-        for end, probability in move(point):
-            mean = [m + probability * x for m, x in zip(mean, of(end), strict=True)]
+        ends = move(point)
+        # in whole numbers, since there are many ends: a coordinate in so many parts, a probability too
+        parts = math.lcm(*(x.denominator for end, _ in ends for x in end))
+        shares = math.lcm(*(p.denominator for _, p in ends))
+        whole_ends = [([int(x * parts) for x in end], int(p * shares)) for end, p in ends]
+        sums = [sum(w * math.prod(map(pow, end, p)) for end, w in whole_ends) for p in powers]
         before.append(of(point))
-        after.append(mean)
+        after.append([Fraction(total, shares * parts ** sum(p)) for total, p in zip(sums, powers, strict=True)])
 
     def matrix(rows: list[list[Fraction]]) -> DomainMatrix:
         return DomainMatrix.from_list([[sp.QQ(x.numerator, x.denominator) for x in row] for row in rows], sp.QQ)
@@ -271,7 +324,8 @@ def stationary_law(
     >>> stationary_law(rec, {"eta": 1}, start={"theta": Fraction(-11, 2)}).law()
     {(Fraction(-1, 2),): Fraction(1, 2), (Fraction(1, 2),): Fraction(1, 2)}
     """
-    values = [exact(s, v) for s, v in rec.values(parameters).items()]
+    max_states = whole("max_states", max_states, 1, _LARGEST_LAW)
+    values = [exact(s, v) for s, v in traced(rec).values(parameters).items()]
     step, outcomes = _kernel(rec)
     index = {_start(rec, start): 0}
     moves: list[dict[int, Fraction]] = []

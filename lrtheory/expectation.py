@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any, Self
@@ -19,6 +19,7 @@ import sympy as sp
 
 from . import landscapes, monte_carlo
 from .enumeration import Paths, enumerate_paths, exact, limit, long_run, stationary_law
+from .inputs import expression, shown
 from .landscapes import THETA
 from .ledger import written_out
 from .letters import symbol
@@ -26,7 +27,6 @@ from .moments import After, Moments, Stationary, _Algebra, _Point, after, statio
 from .noise import Noise, any_law, gaussian, gaussian_to_fifth, phase, rademacher
 from .optimizers import sgd
 from .recursion import Recursion, trace
-from .stability import contraction, moment_radius
 
 ETA, THETA0, WAS = symbol("eta"), symbol("theta0"), symbol("theta_was")
 Phase = tuple[sp.Expr, sp.Expr]  # (rate, steps), steps = oo: until nothing changes any more
@@ -82,6 +82,17 @@ class Sample:
         columns = [result.observables.index(o) for o in observables]
         return cls(result.means[-1, columns], result.covariance[-1][np.ix_(columns, columns)], chain_steps)
 
+    @classmethod
+    def side_by_side(cls, samples: Sequence[Sample], places: Sequence[Sequence[int]]) -> Sample:
+        """Independent samples as one; `places` says which settings each of them is about."""
+        size = len(samples[0].means) // len(places[0])
+        total = size * sum(map(len, places))
+        means, covariance = np.zeros(total), np.zeros((total, total))
+        for sample, settings in zip(samples, places, strict=True):
+            own = [i * size + j for i in settings for j in range(size)]
+            means[own], covariance[np.ix_(own, own)] = sample.means, sample.covariance
+        return cls(means, covariance, sum(s.chain_steps for s in samples))
+
 
 class Reading(sp.AtomicExpr):
     """Something that can be read off a rule in up to three independent ways; claims are made of such atoms.
@@ -116,6 +127,22 @@ class Reading(sp.AtomicExpr):
     ) -> Sample:
         """Sample means of `members`, which are this reading and others on the same run."""
         raise NotImplementedError(f"{self} cannot be simulated: say simulable=False in the claim")
+
+    def sample_at(
+        self,
+        members: Sequence[Any],
+        several: Sequence[Mapping[str, Any]],
+        law: Noise,
+        chains: int,
+        seed: int,
+        executor: Executor | None,
+    ) -> Sample:
+        """The samples at several settings, one after the other; independent, unless a reading knows better."""
+        samples = [
+            self.sample(members, settings, law, chains, _own_seed(seed, i), executor)
+            for i, settings in enumerate(several)
+        ]
+        return Sample.side_by_side(samples, [[i] for i in range(len(samples))])
 
 
 class Observed(Reading):
@@ -164,14 +191,35 @@ class Expectation(Observed):
         seed: int,
         executor: Executor | None,
     ) -> Sample:
-        observables = [e.observable for e in members]
-        result, work = _simulate_run(self.run, observables, settings, law, chains, seed, executor)
-        return Sample.last(result, [exact_value(o, settings) for o in observables], work)
+        return self.sample_at(members, [settings], law, chains, seed, executor)
+
+    def sample_at(
+        self,
+        members: Sequence[Any],
+        several: Sequence[Mapping[str, Any]],
+        law: Noise,
+        chains: int,
+        seed: int,
+        executor: Executor | None,
+    ) -> Sample:
+        """Settings whose runs are of one length share their noise: a difference between them is seen more sharply."""
+        courses = [_course(self.run, [e.observable for e in members], settings, law) for settings in several]
+        longest = max(len(course.etas) for course in courses)
+        if all(course.settles for course in courses):
+            courses = [course.from_earlier(longest - len(course.etas)) for course in courses]
+        groups: dict[Any, list[int]] = {}
+        for i, course in enumerate(courses):
+            groups.setdefault((len(course.etas), course.recall), []).append(i)
+        samples = [
+            _simulate([courses[i] for i in group], chains, _own_seed(seed, n), executor)
+            for n, group in enumerate(groups.values())
+        ]
+        return Sample.side_by_side(samples, list(groups.values()))
 
 
 def replaced(where: Mapping[str, Any]) -> tuple[tuple[str, sp.Expr], ...]:
     """Replaced parameters, in an order that makes equal runs equal."""
-    return tuple(sorted((name, sp.sympify(value)) for name, value in where.items()))
+    return tuple(sorted((name, expression(value)) for name, value in where.items()))
 
 
 def E(  # the letter of the field
@@ -196,12 +244,18 @@ def E(  # the letter of the field
     """
     run = Run(
         rule,
-        tuple((sp.sympify(rate), sp.sympify(n)) for rate, n in phases) or ((ETA, sp.oo),),
-        start if isinstance(start, AnyPhase) else sp.sympify(start),
+        tuple((expression(rate), expression(n)) for rate, n in map(_phase, phases)) or ((ETA, sp.oo),),
+        start if isinstance(start, AnyPhase) else expression(start),
         replaced(where),
         settle,
     )
-    return Expectation(sp.sympify(observable), run)
+    return Expectation(expression(observable), run)
+
+
+def _phase(phase: Any) -> tuple[Any, Any]:
+    if not isinstance(phase, tuple) or len(phase) != 2:
+        raise TypeError(f"{shown(phase)} is no phase: give a pair (rate, steps), for instance (eta, 10) or (eta, oo)")
+    return phase
 
 
 def atoms(expr: sp.Expr) -> list[Reading]:
@@ -212,12 +266,16 @@ def atoms(expr: sp.Expr) -> list[Reading]:
 # --- first reading: derived from the moment equations ------------------------------------------------------------
 
 
+def _at_rate(rec: Recursion, rate: Any) -> Recursion:
+    return rec.where({ETA: rate}) if ETA in rec.parameters else rec
+
+
 @cache
 def _derive(e: Expectation) -> sp.Expr:
     rec = e.run.recursion
     law: Moments = _Point(dict.fromkeys(rec.state, sp.S.Zero) | e.run.starts)
     for i, (rate, steps) in enumerate(e.run.phases):
-        now = rec.where({ETA: rate})
+        now = _at_rate(rec, rate)
         if WAS in e.observable.free_symbols and i == len(e.run.phases) - 1:
             now = now.remembering()
         law = stationary(now) if steps is sp.oo else after(now, steps, start=law)
@@ -239,7 +297,7 @@ def derived(expr: sp.Expr) -> sp.Expr:
 
 def exact_value(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
     """The expression with its letters replaced by the settings."""
-    return written_out(expr.subs({s: settings[s.name] for s in expr.free_symbols if s.name in settings}))
+    return written_out(expr.subs({s: expression(settings[s.name]) for s in expr.free_symbols if s.name in settings}))
 
 
 def _whole(steps: sp.Expr, settings: Mapping[str, Any]) -> int:
@@ -324,6 +382,10 @@ def enumerated(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
 
 # --- third reading: simulated --------------------------------------------------------------------------------------
 
+# the share of its start that a chain has kept when it counts as settled; the standard error of two million chains is
+# 7e-4 of what one chain scatters
+_LEFT = 1e-8
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -335,67 +397,111 @@ class Estimate:
     chain_steps: int
 
 
-def _settling_steps(rec: Recursion, run: Run, at: Mapping[str, float], observables: Sequence[sp.Expr]) -> int:
-    if not _Algebra(rec).affine:
-        return run.settle
-    squares = [sp.Poly(o.xreplace({WAS: THETA}) ** 2, *rec.state).total_degree() for o in observables]
-    for degree in set(squares):
-        if (growth := moment_radius(rec, at, degree)) >= 1:
+@cache
+def _settling_steps(rec: Recursion, etas: tuple[float, ...], observables: tuple[sp.Expr, ...]) -> int:
+    """How many steps at the first rate stand for an endless phase, with the others still to come.
+
+    `rec` has numbers for all its parameters but the rate.  Of the start is left what the slowest of the moments that
+    the observables need, directly or through others, leaves of it.
+    """
+    for power in (2, 1):  # the squares: without their mean, a sample mean has no standard error
+        algebras = [_Algebra(_at_rate(rec, eta)) for eta in etas]
+        steps: dict[Any, Any] = {}
+        wanted = {m: sp.S.One for o in observables for m in algebras[-1].terms(o.xreplace({WAS: THETA}) ** power)}
+        for algebra in reversed(algebras):
+            steps = algebra.closure(wanted)
+            wanted = dict.fromkeys(steps, sp.S.One)
+        matrix = np.array([[float(steps[m].get(n, 0)) for n in steps] for m in steps]).reshape(len(steps), -1)
+        shrink = max(abs(np.linalg.eigvals(matrix)), default=0.0)
+        if shrink >= 1:
+            degree = max(map(sum, steps))
             raise ValueError(
-                f"moments of degree {degree} grow by {growth:.3g} a step at {dict(at)}: a sample mean would have no "
-                "standard error; choose a smaller rate"
+                f"moments of degree {degree} grow by {shrink:.3g} a step at {ETA} = {etas[0]}: a sample mean would "
+                "have no standard error; choose a smaller rate"
             )
-    shrink = contraction(rec, at)
-    if shrink >= 1:
-        raise ValueError(f"the rule does not settle at {dict(at)}: choose a stable rate")
-    # what is left of the start is then far below any standard error
-    return 1 if shrink < 1e-12 else math.ceil(math.log(1e-12) / math.log(shrink))
+    return 1 if shrink < _LEFT else math.ceil(math.log(_LEFT) / math.log(shrink))
 
 
-def _simulate_run(
-    run: Run,
-    observables: Sequence[sp.Expr],
-    settings: Mapping[str, Any],
-    law: Noise,
-    chains: int,
-    seed: int,
-    executor: Executor | None,
-) -> tuple[monte_carlo.Simulation, int]:
+@dataclass(frozen=True)
+class _Course:
+    """A run at its settings: numbers for the parameters, the rate at each step, and what is seen at the end."""
+
+    rec: Recursion
+    at: dict[str, float]
+    etas: list[float]
+    settles: bool  # an endless phase first, so that it may as well be longer
+    recall: int | None  # the step at which a memory is taken
+    start: dict[sp.Symbol, Any]
+    seen: list[sp.Expr]
+
+    def from_earlier(self, steps: int) -> _Course:
+        recall = None if self.recall is None else self.recall + steps
+        return replace(self, etas=[self.etas[0]] * steps + self.etas, recall=recall)
+
+
+def _course(run: Run, observables: Sequence[sp.Expr], settings: Mapping[str, Any], law: Noise) -> _Course:
     rec = run.recursion
-    rec = Recursion(
-        rec.state, rec.parameters, tuple((s, law if n is any_law else n) for s, n in rec.noises), rec.next_state
-    )
+    rec = replace(rec, noises=tuple((s, law if n is any_law else n) for s, n in rec.noises))
+    seen = [exact_value(o, settings) for o in observables]
     at = {s.name: float(settings[s.name]) for s in rec.parameters if s is not ETA}
+    settles = run.phases[0][1] is sp.oo and _Algebra(rec).affine
+    rates = tuple(float(exact_value(rate, settings)) for rate, _ in run.phases)
     etas: list[float] = []
     recall = 0
-    for rate, steps in run.phases:
-        eta = float(exact_value(rate, settings))
+    for eta, (_, steps) in zip(rates, run.phases, strict=True):
         recall = len(etas)
-        count = _settling_steps(rec, run, at | {"eta": eta}, observables) if steps is sp.oo else _whole(steps, settings)
+        if steps is not sp.oo:
+            count = _whole(steps, settings)
+        else:
+            count = _settling_steps(rec.where(at), rates, tuple(seen)) if settles else run.settle
         etas += [eta] * count
     remember = any(WAS in o.free_symbols for o in observables)
-    rec = rec.remembering() if remember else rec
-    if ETA in rec.parameters:
-        at["eta"] = etas  # type: ignore[assignment]
-    start: dict[Any, Any] = {}
+    start: dict[sp.Symbol, Any] = {}
     for x, value in run.starts.items():
         if isinstance(value, AnyPhase):
             start[x] = (phase, float(exact_value(value.width, settings)))
-        elif run.phases[0][1] is not sp.oo or not _Algebra(rec).affine:
+        elif not settles:
             start[x] = float(exact_value(value, settings))
-    seen = tuple(dict.fromkeys(exact_value(o, settings) for o in observables))
+    return _Course(rec, at, etas, settles, recall if remember else None, start, seen)
+
+
+def _simulate(courses: Sequence[_Course], chains: int, seed: int, executor: Executor | None) -> Sample:
+    """Courses of one length as one recursion: a copy of the rule for each, all moved by the same noise."""
+    rec = courses[0].rec
+    own: list[dict[sp.Symbol, sp.Symbol]] = [{}]  # the letters of each copy
+    if len(courses) > 1:
+        own = [{s: symbol(f"{s}_copy{i}") for s in (*rec.state, *rec.parameters)} for i in range(len(courses))]
+        own = [copy | {symbol(f"{s}_was"): symbol(f"{copy[s]}_was") for s in rec.state} for copy in own]
+    at: dict[sp.Symbol, Any] = {}
+    start: dict[sp.Symbol, Any] = {}
+    seen: list[sp.Expr] = []
+    for course, copy in zip(courses, own, strict=True):
+        at |= {copy.get(s, s): course.etas if s is ETA else course.at[s.name] for s in rec.parameters}
+        start |= {copy.get(s, s): value for s, value in course.start.items()}
+        seen += [o.xreplace(copy) for o in course.seen]
+    joint = Recursion(
+        tuple(copy.get(s, s) for copy in own for s in rec.state),
+        tuple(at),
+        rec.noises,
+        tuple(f.xreplace(copy) for copy in own for f in rec.next_state),
+    )
+    steps, recall = len(courses[0].etas), courses[0].recall
     result = monte_carlo.simulate(
-        rec,
+        joint if recall is None else joint.remembering(),
         at,
-        len(etas),
+        steps,
         chains,
         seed,
         executor,
-        observables=seen,
+        observables=tuple(dict.fromkeys(seen)),
         start=start,
-        recall=recall if remember else None,
+        recall=recall,
     )
-    return result, chains * len(etas)
+    return Sample.last(result, seen, chains * steps * len(courses))
+
+
+def _own_seed(seed: int, index: int) -> int:
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
 
 
 def simulated(
@@ -414,26 +520,47 @@ def simulated(
     >>> abs(estimate.value - 1 / 3) < 4 * estimate.error < 0.02
     True
     """
+    (value,), ((variance,),), chain_steps = simulated_at(expr, [settings], chains, seed, law, executor)
+    return Estimate(float(value), math.sqrt(max(variance, 0.0)), chains, chain_steps)
+
+
+def simulated_at(
+    expr: sp.Expr,
+    several: Sequence[Mapping[str, Any]],
+    chains: int,
+    seed: int = 0,
+    law: Noise = gaussian,
+    executor: Executor | None = None,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """`expr` at several settings: the values, their covariance matrix, and the chain-steps that it took.
+
+    On the same noise, where that is possible, so that their differences are seen more sharply than each of them.
+
+    >>> rates = [{"eta": eta, "lam": 1, "sigma": 1} for eta in (0.1, 0.11)]
+    >>> (low, high), spread, _ = simulated_at(E(THETA**2), rates, chains=20_000)
+    >>> bool(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1] < spread[0, 0] / 50)
+    True
+    """
     by_run: dict[Any, list[Reading]] = {}
     for e in atoms(expr):
         by_run.setdefault(e.run, []).append(e)
-    means: dict[Reading, float] = {}
-    blocks: list[tuple[list[Reading], np.ndarray]] = []
-    chain_steps = 0
-    for i, members in enumerate(by_run.values()):
-        own_seed = int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0])
-        sample = members[0].sample(members, settings, law, chains, own_seed, executor)
-        chain_steps += sample.chain_steps
-        means |= {e: float(m) for e, m in zip(members, sample.means, strict=True)}
-        blocks.append((members, sample.covariance))
-    at_means = {e: sp.Float(m, 17) for e, m in means.items()}
-    numeric = exact_value(expr, settings)
-    value = float(numeric.xreplace(at_means))
-    variance = 0.0
-    for members, covariance in blocks:
-        placeholders = {e: sp.Dummy(real=True) for e in means}
-        smooth = numeric.xreplace(placeholders)
-        back = {placeholders[e]: at_means[e] for e in means}
-        slope = np.array([float(sp.diff(smooth, placeholders[e]).xreplace(back)) for e in members])
-        variance += float(slope @ covariance @ slope)
-    return Estimate(value, math.sqrt(max(variance, 0.0)), chains, chain_steps)
+    letters = {e: sp.Dummy(real=True) for members in by_run.values() for e in members}
+    samples = [
+        members[0].sample_at(members, several, law, chains, _own_seed(seed, i), executor)
+        for i, members in enumerate(by_run.values())
+    ]
+    tables = [np.reshape(sample.means, (len(several), -1)) for sample in samples]
+    values, slopes = [], []
+    for row, settings in enumerate(several):
+        smooth = exact_value(expr, settings).xreplace(letters)
+        means = np.concatenate([table[row] for table in tables]) if tables else ()
+        at = {letter: sp.Float(mean, 17) for letter, mean in zip(letters.values(), means, strict=True)}
+        values.append(float(smooth.xreplace(at)))
+        slopes.append([float(sp.diff(smooth, letter).xreplace(at)) for letter in letters.values()])
+    covariance, first = np.zeros((len(several), len(several))), 0
+    for sample, table in zip(samples, tables, strict=True):
+        slope = np.array(slopes)[:, first : first + table.shape[1]]
+        shaped = sample.covariance.reshape(table.shape * 2)
+        covariance += np.einsum("ki,kilj,lj->kl", slope, shaped, slope)
+        first += table.shape[1]
+    return np.array(values), covariance, sum(sample.chain_steps for sample in samples)

@@ -21,8 +21,9 @@ import sympy as sp
 from sympy.core.relational import Relational
 from sympy.polys.matrices import DomainMatrix
 
-from .enumeration import State, _function, _kernel, exact
+from .enumeration import MAX_BITS, State, _function, _kernel, exact
 from .expectation import ETA, THETA0, Reading, Rule, Run, Sample, exact_value, replaced
+from .inputs import expression, positive, shown, whole
 from .landscapes import SIGMA, THETA, XI, double_well
 from .monte_carlo import BLOCK, _generator, _over_blocks, _stepper
 from .noise import Noise, any_law
@@ -65,7 +66,7 @@ class FirstPassage(Reading):
         occurring = set().union(*(f.free_symbols for f in rec.next_state))
         rec = replace(rec, noises=tuple((s, law) for s, law in rec.noises if s in occurring))
         starts = self.where_from.starts
-        start = [exact_value(sp.sympify(starts.get(s, 0)), settings) for s in rec.state]
+        start = [exact_value(expression(starts.get(s, 0)), settings) for s in rec.state]
         gap = exact_value(self.goal.lhs - self.goal.rhs, settings)
         if unknown := gap.free_symbols - set(rec.state):
             raise ValueError(
@@ -89,9 +90,9 @@ class FirstPassage(Reading):
 
         def step(state: State) -> list[tuple[State, Fraction]]:
             moves = [(tuple(rule(*state, *draw)), p) for draw, p in outcomes]
-            if any(x.denominator.bit_length() > _MOST_BITS for new, _ in moves for x in new):
+            if any(x.denominator.bit_length() > MAX_BITS for new, _ in moves for x in new):
                 raise ValueError(
-                    f"the fractions on the way to {self.goal} grow beyond {_MOST_BITS} bits: simulate, or choose a "
+                    f"the fractions on the way to {self.goal} grow beyond {MAX_BITS} bits: simulate, or choose a "
                     "start nearer to the goal"
                 )
             return moves
@@ -134,16 +135,14 @@ def steps_until(goal: Any, *, rule: Rule, start: Any = THETA0, cap: int = 100_00
     >>> enumerated(passage, {"eta": Fraction(1, 2), "lam": 1})
     3
     """
-    goal = sp.sympify(goal)
     if not isinstance(goal, Relational) or goal.rel_op not in _TESTS:
-        raise TypeError(f"the goal {goal} is not an inequality in the state: write one, for instance theta >= 1")
-    return FirstPassage(goal, Run(rule, (), sp.sympify(start), replaced(where), 0), cap)
+        raise TypeError(f"the goal {shown(goal)} is not an inequality in the state: write one, for instance theta >= 1")
+    return FirstPassage(goal, Run(rule, (), expression(start), replaced(where), 0), whole("cap", cap))
 
 
 # --- exactly ------------------------------------------------------------------------------------------------------
 
 MAX_STATES = 400
-_MOST_BITS = 1 << 17  # of a denominator: on a cubic loss each step triples its length
 
 
 def _followed(step: Callable[[State], State], arrived: Callable[[State], bool], start: State, cap: int) -> sp.Rational:
@@ -256,6 +255,8 @@ def _added(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
 # --- by the integral equation, for Gaussian noise -----------------------------------------------------------------
 
 _MOST_NODES = 1600
+_LEAST_TOLERANCE = 1e-12
+_LARGEST = 1e6
 
 
 def escape_time(eta: float, sigma: float, tolerance: float = 1e-8) -> float:
@@ -272,9 +273,13 @@ def escape_time(eta: float, sigma: float, tolerance: float = 1e-8) -> float:
     >>> round(escape_time(0.1, 1), 2)
     7055.28
     """
-    for name, value in {"eta": eta, "sigma": sigma, "tolerance": tolerance}.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} = {value}: give a positive number")
+    eta, sigma, tolerance = positive("eta", eta), positive("sigma", sigma), positive("tolerance", tolerance)
+    if tolerance < _LEAST_TOLERANCE:
+        raise ValueError(f"tolerance = {tolerance}: rounding allows no less than {_LEAST_TOLERANCE}; give that or more")
+    if max(eta, sigma) > _LARGEST:
+        raise ValueError(
+            f"eta = {eta}, sigma = {sigma}: give numbers up to {_LARGEST:g}, beyond which a step is a leap"
+        )
     (rule,) = trace(sgd, double_well()).next_state
     mean = sp.lambdify(THETA, rule.subs({XI: 0, ETA: eta}), "numpy")
     spread = abs(float(rule.expand().coeff(XI).subs({ETA: eta, SIGMA: sigma})))

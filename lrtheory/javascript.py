@@ -21,6 +21,7 @@ import sympy as sp
 from sympy.printing.codeprinter import PrintMethodNotImplementedError
 from sympy.printing.jscode import JavascriptCodePrinter
 
+from .inputs import expression
 from .recursion import Recursion
 
 Argument: TypeAlias = sp.Symbol | tuple[str, Sequence[sp.Symbol]]
@@ -126,7 +127,7 @@ def to_javascript(
             raise ValueError("a recursion becomes step(state, noise, parameters): leave `arguments` out")
     else:
         many = isinstance(formula, (list, tuple, sp.Tuple))
-        expressions = [sp.sympify(f) for f in formula] if many else [sp.sympify(formula)]
+        expressions = [expression(f) for f in formula] if many else [expression(formula)]
         free = set().union(*(f.free_symbols for f in expressions)) if expressions else set()
         groups = sorted(free, key=str) if arguments is None else list(arguments)
         name = name or "f"
@@ -135,7 +136,7 @@ def to_javascript(
     given = [s for g in groups for s in ([g] if isinstance(g, sp.Symbol) else g[1])]
     names = [name, *(s.name for s in given), *(g[0] for g in groups if not isinstance(g, sp.Symbol))]
     for text in names:
-        if not _IDENTIFIER.fullmatch(text):
+        if not (isinstance(text, str) and _IDENTIFIER.fullmatch(text)):
             raise ValueError(f"{text!r} is no JavaScript identifier: name it with letters, digits and _")
     if missing := sorted(used - set(given), key=str):
         raise ValueError(f"{missing[0]} occurs in {formula} but is no argument: add it to `arguments`")

@@ -16,11 +16,13 @@ from functools import cached_property
 
 import sympy as sp
 
+from .inputs import shown, whole
 from .letters import symbol
 from .noise import Noise, any_law, gaussian, logistic
 
 THETA, XI = symbol("theta"), symbol("xi")
 LAM, SIGMA, SCALE = symbol("lam"), symbol("sigma"), symbol("scale")
+_MOST_COPIES = 1000  # each is written out
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Landscape:
     sample_loss: sp.Expr
     noises: tuple[tuple[sp.Symbol, Noise], ...]
     coordinates: tuple[sp.Symbol, ...] = (THETA,)
+
+    def __post_init__(self) -> None:
+        for letter, law in self.noises:
+            if not isinstance(law, Noise):
+                raise TypeError(
+                    f"the noise {letter} is {shown(law)}: give a law of noise, for instance lrtheory.noise.gaussian"
+                )
 
     @cached_property
     def gradients(self) -> tuple[sp.Expr, ...]:
@@ -122,8 +131,7 @@ def batched(landscape: Landscape, batch: int) -> Landscape:
     >>> batched(quadratic(), 2).gradient
     lam*theta + sigma*xi_sample1/2 + sigma*xi_sample2/2
     """
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: give one sample or more")
+    batch = whole("batch", batch, 1, _MOST_COPIES)
     copies = [{s: symbol(f"{s}_sample{b + 1}") for s, _ in landscape.noises} for b in range(batch)]
     loss = sp.Add(*(landscape.sample_loss.xreplace(own) for own in copies)) / batch
     noises = tuple((own[s], law) for own in copies for s, law in landscape.noises)
@@ -170,9 +178,10 @@ def linear_regression(noise: Noise = any_law, inputs: Noise = gaussian, dim: int
     >>> linear_regression(dim=2).coordinates
     (theta_1, theta_2)
     """
+    dim = whole("dim", dim, 1, _MOST_COPIES)
     numbered = [f"_{i + 1}" for i in range(dim)] if dim > 1 else [""]
     thetas, lams, chis = (tuple(symbol(name + i) for i in numbered) for name in ("theta", "lam", "chi"))
     prediction = sp.Add(*(sp.sqrt(lam) * chi * theta for lam, chi, theta in zip(lams, chis, thetas, strict=True)))
     noises = (*((chi, inputs) for chi in chis), (XI, noise))
     one = Landscape("linear regression", (prediction - SIGMA * XI) ** 2 / 2, noises, thetas)
-    return one if batch == 1 else batched(one, batch)
+    return batched(one, batch) if batch != 1 else one

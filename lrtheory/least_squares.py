@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from .schedules import Array, Schedule, rates
+from .inputs import Array, affordable, numbers, positive, whole
+from .schedules import Schedule, rates
 
-MEMORY = 4 << 30  # bytes: more is refused before it is taken
 _VECTORS = 26  # d x d matrices at once: 20 of the Lanczos method, and what is between them
 _ROWS = 1 << 20  # numbers of one block of samples
 _DENSE = 8  # up to this dimension the eigenvalues are those of a whole matrix
@@ -40,8 +40,8 @@ class LeastSquares:
     directions that no sample sees play no part.
 
     `minimum` is theta*, `least_loss` its loss, `curvatures` the positive eigenvalues of X'X / n.
-    Raises `ValueError` for shapes, values that are not finite, and impossible batches; `MemoryError` if the moments
-    would take more than 4 GiB.
+    Raises `TypeError` for what is no number, `ValueError` for shapes, values that are not finite, and impossible
+    batches; `MemoryError` if the moments would take more than 4 GiB.
 
     >>> model = LeastSquares([[1.0], [2.0]], [1.0, 3.0])
     >>> round(model.stability_limit(), 6), round(model.stationary_excess(0.1), 6)
@@ -49,23 +49,22 @@ class LeastSquares:
     """
 
     def __init__(self, X: Any, y: Any, batch: int = 1, replacement: bool = True):
-        X, y = _numbers("X", X, 2), _numbers("y", y, 1)
+        X, y = _table("X", X, 2), _table("y", y, 1)
         n, d = X.shape
         if y.size != n:
             raise ValueError(f"X has {n} rows and y has {y.size} values: give one value for each row")
         if n == 0 or d == 0:
             raise ValueError(f"X has shape {X.shape}: give at least one sample and one input")
-        if isinstance(batch, bool) or batch != int(batch) or batch < 1:
-            raise ValueError(f"batch = {batch}: give a whole number, 1 or more")
+        batch = whole("batch", batch, 1)
         if not replacement and batch > n:
             raise ValueError(f"batch = {batch}: without replacement there are only {n} samples; give {n} or fewer")
         rank = min(n, d)
-        need = 8 * (_VECTORS * rank**2 + 3 * n * rank)
-        if need > MEMORY:
-            raise MemoryError(
-                f"the second moments of {rank} directions would take about {need / 2**30:.0f} GiB, and "
-                f"{MEMORY >> 30} are allowed: give fewer inputs, for instance the first principal components of X"
-            )
+        affordable(
+            f"{n} samples and the second moments of {rank} directions",
+            8 * (_VECTORS * rank**2 + 3 * n * rank),
+            "give fewer inputs, for instance the first principal components of X, or fewer samples",
+        )
+        _finite("X", X), _finite("y", y)
         left, singular, right = np.linalg.svd(X, full_matrices=False)
         seen = singular > singular[0] * max(n, d) * np.finfo(float).eps
         if not np.any(seen):
@@ -77,7 +76,7 @@ class LeastSquares:
         self.minimum: Array = coordinates @ self._right
         self._residuals = self._inputs @ coordinates - y
         self.least_loss = float(self._residuals @ self._residuals / (2 * n))
-        self.batch, self.replacement = int(batch), bool(replacement)
+        self.batch, self.replacement = batch, bool(replacement)
         self._varies = 1 / batch if replacement else (n - batch) / (batch * max(n - 1, 1))
         self._sums = self.curvatures[:, None] + self.curvatures  # L
 
@@ -138,9 +137,7 @@ class LeastSquares:
         """
         from scipy.sparse.linalg import LinearOperator, cg
 
-        eta = float(eta)
-        if not np.isfinite(eta) or eta <= 0:
-            raise ValueError(f"eta = {eta}: give a positive rate")
+        eta = positive("eta", eta)
         if eta >= self._limit:
             raise ValueError(
                 f"eta = {eta} is not stable: the expected loss grows without bound from {self._limit:.6g} on; lower eta"
@@ -171,8 +168,8 @@ class LeastSquares:
         if steps is None:
             if callable(schedule):
                 raise ValueError("the schedule is a function: say how many steps, or give an array of rates")
-            steps = len(schedule)
-        etas, start = rates(schedule, steps), _numbers("theta0", theta0, 1)
+            steps = np.size(schedule)
+        etas, start = rates(schedule, steps), _finite("theta0", _table("theta0", theta0, 1))
         if start.size != self._right.shape[1]:
             raise ValueError(f"theta0 has {start.size} values: give {self._right.shape[1]}, one for each column of X")
         mean = self._right @ (start - self.minimum)
@@ -193,11 +190,15 @@ class LeastSquares:
         return losses
 
 
-def _numbers(name: str, values: Any, dimensions: int) -> Array:
-    array = np.asarray(values, dtype=float)
+def _table(name: str, values: Any, dimensions: int) -> Array:
+    array = numbers(name, values)
     if array.ndim != dimensions:
         wanted = "a table: one row for each sample" if dimensions == 2 else "a list of numbers"
         raise ValueError(f"{name} has shape {array.shape}: give {wanted}")
+    return array
+
+
+def _finite(name: str, array: Array) -> Array:
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} has values that are not finite numbers: remove them, or fill them in")
     return array

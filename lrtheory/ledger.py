@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .inputs import numbers, shown
 from .letters import latex, symbol
 from .noise import Noise, gaussian
 
 _MAY_BE_ZERO = {"sigma", "slow_excess", "gamma"}
+_MOST_DIGITS = 100_000  # of an exact number
+_MANY = 5000  # steps, beyond which exact numbers may grow long
+_MOST_TERMS = {True: 10_000, False: 10_000_000}  # of a sum, or steps taken one by one: exact, in floats
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,24 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class InManyDigits:
+    """A formula for floats, in 60 digits: where it is a small difference, 16 digits may leave none of it."""
+
+    formula: sp.Expr
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return sp.lambdify(sorted(self.formula.free_symbols, key=str), self.formula, "mpmath")
+
+    def __call__(self, **at: float) -> float:
+        import mpmath
+
+        with mpmath.workdps(60):
+            letters = sorted(self.formula.free_symbols, key=str)
+            return float(self._compiled(*(mpmath.mpf(at[x.name]) for x in letters)))
+
+
+@dataclass(frozen=True)
 class Claim:
     """A formula with its conditions, the expectation that it is about, and its rivals; calling it evaluates it.
 
@@ -152,11 +174,14 @@ class Claim:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __call__(self, **parameters: Any) -> Any:
+    def __call__(self, *unnamed: Any, **parameters: Any) -> Any:
         """The value: exact for exact numbers (integers, Fractions, SymPy numbers), floats for floats and arrays.
 
-        Raises `TypeError` for names, `ValueError` for values outside the conditions, each with what to do.
+        Raises `TypeError` for names and for what is no number, `ValueError` for values outside the conditions and for
+        numbers of steps that would take hours, each with what to do.
         """
+        if unnamed:
+            raise TypeError(f"{self.id} takes its parameters by name: write {self.parameters[0]}={shown(unnamed[0])}")
         values = self._admitted(parameters)
         if self.upper is not None and all(s.name in values for s in self.upper.free_symbols):
             return self._value(self.formula, values), self._value(self.upper, values)
@@ -169,12 +194,20 @@ class Claim:
         values = {name: value for name, value in values.items() if name not in whole}
         if "lams" in whole:
             formula = None if formula is None else over_modes(formula, whole["lams"])
+        self._feasible(formula, values, is_exact)
         if is_exact and formula is not None:
-            result = sp.simplify(written_out(formula.xreplace({s: values[s.name] for s in formula.free_symbols})))
+            result = written_out(formula.xreplace({s: values[s.name] for s in formula.free_symbols}))
+            if not self._many(values):  # simplifying writes n log a as log a**n
+                result = sp.simplify(result)
             if not result.is_finite and result is not sp.oo:
                 raise ValueError(f"{self.id} has no value at {_listed(values)}: move off this exact point")
             return result
-        floats = {k: np.asarray(v, dtype=float) if np.ndim(v) else float(v) for k, v in values.items() if v is not None}
+        floats = {k: np.asarray(v, dtype=float) if np.ndim(v) else np.float64(v) for k, v in values.items()}
+        for name, value in floats.items():
+            if not np.all(np.isfinite(value)):
+                raise ValueError(
+                    f"{name} = {shown(values[name])} is too large for a float: give a smaller one, or exact numbers"
+                )
         with np.errstate(all="ignore"):
             if self.evaluate is not None and typed is self.formula:
                 if "lams" in whole:
@@ -195,6 +228,39 @@ class Claim:
             )
         return result if result.ndim else float(result)
 
+    def _counts(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """The largest value of each parameter that counts something."""
+        return {name: float(np.max(v)) for name, v in values.items() if self.letter(name).is_integer and np.size(v)}
+
+    def _many(self, values: Mapping[str, Any]) -> bool:
+        return max(self._counts(values).values(), default=0) > _MANY
+
+    def _feasible(self, formula: sp.Expr | None, values: Mapping[str, Any], is_exact: bool) -> None:
+        """Raise `ValueError` for a number of steps that would take hours, or a number too long to be printed."""
+        most = _MOST_TERMS[is_exact]
+        counts = self._counts(values)
+        stepwise = (sp.Sum, sp.Product, sp.chebyshevt) if is_exact else (sp.Sum, sp.Product)
+        closed = isinstance(self.evaluate, InManyDigits)
+        if (self.evaluate is not None and not closed) or (formula is not None and formula.has(*stepwise)):
+            for name, count in counts.items():
+                if count > most:
+                    raise ValueError(
+                        f"{name} = {shown(values[name])}: {self.id} takes step by step; give {most} at most"
+                    )
+        if not is_exact or formula is None or not self._many(values):
+            return
+        at = {s: values[s.name] for s in formula.free_symbols if s.name in values}
+        for power in formula.atoms(sp.Pow):
+            if power.exp.free_symbols:
+                base, exponent = power.base.xreplace(at), power.exp.xreplace(at)
+                digits = 0.3 * int(base.p * base.q).bit_length() if base.is_Rational else 1
+                if base not in (0, 1, -1) and exponent.is_number and abs(float(exponent)) * digits > _MOST_DIGITS:
+                    long = max(counts, key=lambda name: counts[name])
+                    raise ValueError(
+                        f"{long} = {shown(values[long])} makes exact numbers of more than {_MOST_DIGITS} digits: "
+                        "give a smaller one, or floats"
+                    )
+
     def _admitted(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         known = (*self.parameters, *self.optional)
         takes = f"{self.id} takes {', '.join(known)}"
@@ -202,7 +268,7 @@ class Claim:
             if name not in known:
                 close = get_close_matches(name, known, 1)
                 raise TypeError(f"{takes}; there is no {name!r}" + (f": did you mean {close[0]!r}?" if close else ""))
-        if missing := [name for name in self.parameters if name not in parameters]:
+        if missing := [name for name in self.parameters if parameters.get(name) is None]:
             raise TypeError(f"{takes}; {', '.join(missing)} is missing: give it a value")
         words = {name: _word(name, parameters[name], admitted) for name, admitted in self.choices.items()}
         values = {
@@ -213,6 +279,12 @@ class Claim:
         for name, value in values.items():
             for number in value if name == "lams" else [value]:
                 _in_domain(symbol("lam") if name == "lams" else self.letter(name), number)
+        shapes = {name: np.shape(value) for name, value in values.items() if name != "lams" and np.ndim(value)}
+        try:
+            np.broadcast_shapes(*shapes.values())
+        except ValueError:
+            listed = ", ".join(f"{name} has {shape}" for name, shape in shapes.items())
+            raise ValueError(f"the shapes do not fit together: {listed}; give arrays that broadcast") from None
         self.require(values)
         return values | words
 
@@ -232,7 +304,8 @@ class Claim:
                 holds = asked.subs({s: values[s.name] for s in asked.free_symbols})
             else:
                 test = sp.lambdify(sorted(asked.free_symbols, key=str), asked, "numpy")
-                holds = np.all(test(*(np.asarray(values[n], dtype=float) for n in names)))
+                alike = np.broadcast_arrays(*(np.asarray(values[n], dtype=float) for n in names))
+                holds = np.all(test(*alike))
             if not bool(holds):
                 at = _listed({n: values[n] for n in (*names, "lams") if n in values})
                 raise ValueError(f"{self.id} needs {condition.holds}, and here {at}: {condition.remedy}")
@@ -279,51 +352,49 @@ class Claim:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} = {v}" for k, v in values.items())
+    return ", ".join(f"{k} = {shown(v)}" for k, v in values.items())
 
 
 def _word(name: str, value: Any, admitted: Sequence[str]) -> str:
     if value not in admitted:
-        raise ValueError(f"{name} = {value!r}: give {' or '.join(map(repr, admitted))}")
+        raise ValueError(f"{name} = {shown(value)}: give {' or '.join(map(repr, admitted))}")
     return str(value)
 
 
 def _number(name: str, value: Any) -> Any:
-    if isinstance(value, (bool, str)):
-        raise TypeError(f"{name} = {value!r} is not a number: give an int, a Fraction, a float or an array")
-    if isinstance(value, (int, Fraction)):
+    if isinstance(value, (int, Fraction)) and not isinstance(value, bool):
         return sp.Rational(value)
     if isinstance(value, sp.Basic):
         if not value.is_number:
             raise TypeError(f"{name} = {value} is not a number: use claim.formula.subs for symbols")
+        if not sp.N(value).is_real:
+            raise ValueError(f"{name} = {value}: give finite numbers")
         return value if not value.atoms(sp.Float) else float(value)
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} = {value!r} is not a number: give an int, a Fraction, a float or an array") from None
+    array = numbers(name, value)
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} = {value}: give finite numbers")
+        raise ValueError(f"{name} = {shown(value)}: give finite numbers")
     return array if array.ndim else float(array)
 
 
 def _numbers(name: str, value: Any) -> Any:
     """Several curvatures: a tuple of exact numbers, or an array of floats."""
     if isinstance(value, str) or not np.iterable(value):
-        raise TypeError(f"{name} = {value!r} is not a list: give the curvatures as a list, for instance [1, 0.1]")
+        raise TypeError(f"{name} = {shown(value)} is not a list: give the curvatures as a list, for instance [1, 0.1]")
     numbers = [_number(name, v) for v in value]
     if not numbers or any(np.ndim(n) for n in numbers):
-        raise ValueError(f"{name} = {value}: give one or more curvatures, each a number")
+        raise ValueError(f"{name} = {shown(value)}: give one or more curvatures, each a number")
     exact = all(isinstance(n, sp.Basic) for n in numbers)
     return sp.Tuple(*numbers) if exact else np.array([float(n) for n in numbers])
 
 
 def _in_domain(letter: sp.Symbol, value: Any) -> None:
     name = letter.name
-    numbers = np.asarray([float(value)] if isinstance(value, sp.Basic) else value, dtype=float)
+    # an exact number may be too small for a float
+    numbers = np.asarray(float(value) or float(sp.sign(value)) if isinstance(value, sp.Basic) else value, dtype=float)
     least_is_zero = name in _MAY_BE_ZERO or (letter.is_nonnegative and not letter.is_positive)
     if letter.is_integer and np.any(numbers != np.floor(numbers)):
-        raise ValueError(f"{name} = {value}: it is counted in whole numbers")
+        raise ValueError(f"{name} = {shown(value)}: it is counted in whole numbers")
     if least_is_zero and np.any(numbers < 0):
-        raise ValueError(f"{name} = {value}: give 0 or more")
+        raise ValueError(f"{name} = {shown(value)}: give 0 or more")
     if not least_is_zero and letter.is_positive and np.any(numbers <= 0):
-        raise ValueError(f"{name} = {value}: give a positive number")
+        raise ValueError(f"{name} = {shown(value)}: give a positive number")

@@ -78,6 +78,8 @@ def symbol(name: str) -> sp.Symbol:
     >>> symbol("eta").is_positive, symbol("t").is_integer, symbol("theta").is_real
     (True, True, True)
     """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{name!r} is no name of a letter: give text, for instance 'eta'")
     if name in _POSITIVE or name.startswith("lam_"):  # lam_1, lam_2 …: the curvatures of several coordinates
         return sp.Symbol(name, positive=True)
     if name in _NONNEGATIVE:

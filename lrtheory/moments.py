@@ -18,10 +18,12 @@ from typing import Protocol
 import sympy as sp
 from sympy.polys.matrices import DomainMatrix
 
-from .recursion import Recursion
+from .inputs import expression, shown, whole
+from .recursion import Recursion, traced
 
 Monomial = tuple[int, ...]  # the powers of the generators
 Terms = dict[Monomial, sp.Expr]  # a polynomial: the coefficient of each monomial
+_MOST_STEPS = 10_000
 Form = dict[tuple[sp.Expr, int], sp.Expr]  # a function of t: the coefficient of base**t * t**power
 
 
@@ -46,7 +48,10 @@ class _Algebra:
 
     def terms(self, expr: sp.Expr) -> Terms:
         """The expectation of `expr` over this step's noise, given the state."""
-        smooth = sp.sympify(expr).xreplace(self._kinks)
+        expr = expression(expr)
+        if not isinstance(expr, sp.Expr):
+            raise TypeError(f"{shown(expr)} is no single expression: ask for one observable at a time")
+        smooth = expr.xreplace(self._kinks)
         try:
             poly = sp.Poly(smooth, *self.generators, *self._noise)
         except sp.PolynomialError:
@@ -142,7 +147,10 @@ class Stationary:
         """
         from .stability import moment_radius
 
-        at = {s: sp.sympify(v) for s, v in self.recursion.values(parameters).items()}
+        at = {s: expression(v) for s, v in self.recursion.values(parameters).items()}
+        for s, v in at.items():
+            if v.is_number and not sp.N(v).is_real:
+                raise ValueError(f"{s} = {v}: give a finite number")
         value = self[observable].subs(at)
         given = ", ".join(f"{s} = {v}" for s, v in at.items())
         if self._algebra.affine and moment_radius(self.recursion, at, 1) >= 1:
@@ -205,7 +213,9 @@ class After:
 
     def __init__(self, rec: Recursion, steps: sp.Expr | int, start: Moments):
         self._algebra = _Algebra(rec)
-        self._steps = sp.sympify(steps)
+        self._steps = expression(steps)
+        if self._steps.is_number:
+            self._steps = sp.Integer(whole("steps", self._steps))
         self._start = start
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
@@ -217,8 +227,10 @@ class After:
         return self._start[sp.prod([g**p for g, p in zip(self._algebra.generators, monomial, strict=True)])]
 
     def _iterate(self, wanted: Terms) -> dict[Monomial, sp.Expr]:
-        if self._steps < 0:
-            raise ValueError(f"steps = {self._steps}: the number of steps must be 0 or more")
+        if self._steps > _MOST_STEPS:
+            raise ValueError(
+                f"steps = {self._steps} are taken one by one: give {_MOST_STEPS} at most, or a symbol for a closed form"
+            )
         steps = self._algebra.closure(wanted)
         one = (0,) * len(self._algebra.generators)
         now = {m: self._at_start(m) for m in steps} | {one: sp.S.One}
@@ -279,7 +291,7 @@ class _Point:
         self._values = dict(values)
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
-        return sp.sympify(observable).subs(self._values)
+        return expression(observable).subs(self._values)
 
 
 class _Recalled:
@@ -289,7 +301,7 @@ class _Recalled:
         self._start, self._was = start, dict(was)
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
-        return self._start[sp.sympify(observable).xreplace(self._was)]
+        return self._start[expression(observable).xreplace(self._was)]
 
 
 def stationary(rec: Recursion) -> Stationary:
@@ -309,7 +321,7 @@ def stationary(rec: Recursion) -> Stationary:
     ...
     ValueError: the moments do not close: E[theta] needs E[theta^3]; use enumerate_paths or simulate
     """
-    return Stationary(rec)
+    return Stationary(traced(rec))
 
 
 def after(rec: Recursion, steps: sp.Expr | int, start: Mapping[sp.Symbol, sp.Expr] | Moments | None = None) -> After:
@@ -329,8 +341,14 @@ def after(rec: Recursion, steps: sp.Expr | int, start: Mapping[sp.Symbol, sp.Exp
     from .letters import symbol
 
     if start is None:
-        start = dict.fromkeys(rec.state, sp.S.Zero) | {rec.state[0]: symbol("theta0")}
+        start = dict.fromkeys(traced(rec).state, sp.S.Zero) | {rec.state[0]: symbol("theta0")}
     if isinstance(start, Mapping):
-        start = _Point({k: sp.sympify(v) for k, v in start.items()})
+        if unknown := {str(k) for k in start} - {s.name for s in rec.state}:
+            raise ValueError(
+                f"start names {', '.join(sorted(unknown))}: the state is {', '.join(map(str, rec.state))}; name these"
+            )
+        start = _Point({symbol(str(k)): expression(v) for k, v in start.items()})
+    if not hasattr(start, "__getitem__"):
+        raise TypeError(f"start = {shown(start)}: give a mapping from states to values, or the moments of a law")
     was = {s: x for s in rec.state for x in rec.state if s.name == f"{x.name}_was"}
     return After(rec, steps, _Recalled(start, was) if was else start)

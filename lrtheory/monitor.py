@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .inputs import positive, whole
 from .practice import BATCHES, Balance, QuickWin, _balance, _momentum, _weighted_mean, quick_win
 
 _LEAST = BATCHES // 2  # blocks: fewer say too little of the error
@@ -75,12 +76,10 @@ class Monitor:
     """
 
     def __init__(self, window: int = 10_000, every: int = 20, *, momentum: float = 0.0, dampening: float = 0.0):
-        for name, value, least in (("every", every, 1), ("window", window, BATCHES * every)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} = {value!r}: give a whole number of steps, {least} or more")
-        self.window, self.every = window, every
+        self.every = whole("every", every, 1)
+        self.window = whole("window", window, BATCHES * self.every)
         self.momentum, self.dampening = _momentum(momentum, dampening)
-        self._block = window // (BATCHES * every)  # looks
+        self._block = self.window // (BATCHES * self.every)  # looks
         self._shapes: list[list[int]] | None = None
         self._rate: float | None = None
         self._start_anew()
@@ -100,9 +99,7 @@ class Monitor:
         Raises `ValueError` for a shape that changed or does not fit, values that are not finite, and a rate that is
         not positive; `TypeError` for an iterator.  A step that raises is not counted, and what was counted stays.
         """
-        rate = float(learning_rate)
-        if not 0 < rate < math.inf:
-            raise ValueError(f"learning_rate = {learning_rate}: give a positive number")
+        rate = positive("learning_rate", learning_rate)
         fresh = rate != self._rate
         if not fresh and self._steps % self.every:  # not a step to look at
             self._steps += 1

@@ -25,6 +25,7 @@ import numpy as np
 import sympy as sp
 
 from . import plotting
+from .inputs import expression
 from .javascript import to_javascript
 from .letters import symbol
 from .recursion import Recursion
@@ -331,7 +332,7 @@ def _smooth(formula: Formula, x: sp.Symbol, sliders: Sequence[Slider]) -> tuple[
         for s in sliders
         if not s.log and all(float(v).is_integer() for v in (s.min, s.step, s.value))
     }
-    even = sp.sympify(formula).replace(
+    even = expression(formula).replace(
         lambda e: e.is_Pow and e.exp.has(x) and not e.base.has(x) and e.exp.xreplace(whole).is_even,
         lambda e: sp.Pow(sp.Abs(e.base), e.exp.xreplace({x: real}), evaluate=False),
     )
@@ -359,10 +360,10 @@ def _simulation(item: Run | Histogram, functions: _Functions) -> dict[str, Any]:
         for key in [*mode.parameters, *mode.start]:
             if key not in known and key not in {s.name for s in known}:
                 raise ValueError(f"{key} is not among the recursion's letters, {sorted(map(str, known))}")
-        parameters = [sp.sympify(_lookup(mode.parameters, p, p)) for p in rec.parameters]
-        start = [sp.sympify(_lookup(mode.start, s, 0)) for s in rec.state]
+        parameters = [expression(_lookup(mode.parameters, p, p)) for p in rec.parameters]
+        start = [expression(_lookup(mode.start, s, 0)) for s in rec.state]
         groups = (("state", rec.state), ("parameters", rec.parameters))
-        seen = [sp.sympify(o) for o in observables]
+        seen = [expression(o) for o in observables]
         observe = functions.add("observe", seen, *groups, t, instead=rec.parameters)
         compiled.append(
             {
@@ -416,18 +417,18 @@ def _compile(figure: MovingFigure) -> tuple[dict[str, Any], _Functions]:
                         data["density"] = functions.add("density", *smooth, instead=[panel.x])
                         data["densityLabel"] = item.density_label
             elif isinstance(item, Level):
-                data["at"] = functions.add("level", sp.sympify(item.y))
+                data["at"] = functions.add("level", expression(item.y))
             elif isinstance(item, Mark):
-                data["at"] = functions.add("mark", sp.sympify(item.x))
+                data["at"] = functions.add("mark", expression(item.x))
             else:
                 if id(item.first) not in curves or id(item.second) not in curves:
                     raise ValueError(f"Crossing {item.label!r}: put both of its curves among the panel's items, too")
                 data["curves"] = [curves[id(item.first)], curves[id(item.second)]]
                 after = panel.xrange[0] if item.after is None else item.after
-                data["after"] = functions.add("after", sp.sympify(after))
+                data["after"] = functions.add("after", expression(after))
                 crossings[id(item)] = [p, i]
             items.append(data)
-        ends = [sp.sympify(e) for e in panel.xrange]
+        ends = [expression(e) for e in panel.xrange]
         span = ends[1] - ends[0]
         whole = all(e.is_Integer for e in ends) and 100 <= span <= 800
         points = panel.points or (int(span) + 1 if whole else 241)
@@ -437,7 +438,7 @@ def _compile(figure: MovingFigure) -> tuple[dict[str, Any], _Functions]:
                 "xlabel": panel.xlabel,
                 "ylabel": panel.ylabel,
                 "xrange": functions.add("xrange", ends),
-                "yrange": functions.add("yrange", [sp.sympify(e) for e in panel.yrange]) if panel.yrange else None,
+                "yrange": functions.add("yrange", [expression(e) for e in panel.yrange]) if panel.yrange else None,
                 "logX": panel.log_x,
                 "logY": panel.log_y,
                 "points": points,
@@ -452,7 +453,7 @@ def _compile(figure: MovingFigure) -> tuple[dict[str, Any], _Functions]:
                     raise ValueError(f"readout {readout.template!r}: its crossing {name} stands in no panel")
                 values[name] = {"crossing": crossings[id(value)]}
             else:
-                values[name] = {"f": functions.add("value", sp.sympify(value))}
+                values[name] = {"f": functions.add("value", expression(value))}
         for name in _FIELD.findall(readout.template):
             if name[0] not in values:
                 raise ValueError(f"readout {readout.template!r}: no value is given for {{{name[0]}}}")

@@ -51,16 +51,21 @@ def _change_a_constant(expr: sp.Expr) -> Iterator[sp.Expr]:
             yield _replaced(expr, path, node + 1)
 
 
+def _letters(expr: sp.Expr) -> list[sp.Expr]:
+    """The letters of a formula: of the curvatures their element in a sum, not the name of them all."""
+    return sorted(expr.free_symbols - {base.label for base in expr.atoms(sp.IndexedBase)}, key=str)
+
+
 def _square_a_letter(expr: sp.Expr) -> Iterator[sp.Expr]:
-    for s in sorted(expr.free_symbols, key=str):
-        yield expr.subs(s, s**2)
-        yield expr.subs(s, sp.sqrt(s))
+    for s in _letters(expr):
+        yield expr.xreplace({s: s**2})
+        yield expr.xreplace({s: sp.sqrt(s)})
 
 
 def _halve_a_letter(expr: sp.Expr) -> Iterator[sp.Expr]:
-    for s in sorted(expr.free_symbols, key=str):
-        yield expr.subs(s, s / 2)
-        yield expr.subs(s, 2 * s)
+    for s in _letters(expr):
+        yield expr.xreplace({s: s / 2})
+        yield expr.xreplace({s: 2 * s})
 
 
 def _swap_two_letters(expr: sp.Expr) -> Iterator[sp.Expr]:
@@ -87,6 +92,11 @@ OPERATORS: tuple[Edit, ...] = (
 )
 
 
+def _lively(expr: sp.Expr) -> sp.Expr:
+    made = {sp.Function(f.__name__): f for f in (sp.Min, sp.Max)}
+    return expr.replace(lambda e: e.func in made, lambda e: made[e.func](*e.args, evaluate=False))
+
+
 def mutants(formula: sp.Expr) -> list[sp.Expr]:
     """The distinct formulas that one slip makes of this one.
 
@@ -95,5 +105,7 @@ def mutants(formula: sp.Expr) -> list[sp.Expr]:
     >>> sp.Integer(2) / lam in mutants(1 / lam)
     True
     """
-    found = dict.fromkeys(m for operator in OPERATORS for m in operator(formula))
-    return [m for m in found if m != formula]
+    # SymPy compares the arguments of a minimum whenever one is made, at length: here they are functions without a rule
+    still = formula.replace(sp.Min, sp.Function("Min")).replace(sp.Max, sp.Function("Max"))
+    found = dict.fromkeys(m for operator in OPERATORS for m in operator(still))
+    return [_lively(m) for m in found if m != still]

@@ -15,9 +15,9 @@ from functools import cached_property
 import numpy as np
 import sympy as sp
 
+from .inputs import Array, shown
 from .letters import symbol
 
-Array = np.ndarray
 # fills `out` with independent draws
 Draw = Callable[[np.random.Generator, Array], None]
 
@@ -49,9 +49,12 @@ def _gaussian_draw(rng: np.random.Generator, out: Array) -> None:
 
 
 def _rademacher_draw(rng: np.random.Generator, out: Array) -> None:
-    rng.random(out=out, dtype=out.dtype.type)
-    np.subtract(out, 0.5, out=out)
-    np.copysign(1, out, out=out)
+    # one random bit each, 64 of them in a word
+    words = rng.integers(0, 1 << 64, -(-out.size // 64), dtype=np.uint64)
+    signs = np.unpackbits(words.view(np.uint8), count=out.size).view(np.int8)
+    signs *= 2
+    signs -= 1
+    out[...] = signs.reshape(out.shape)
 
 
 def _uniform_draw(rng: np.random.Generator, out: Array) -> None:
@@ -140,6 +143,15 @@ class _FiniteMoment:
         return sp.Rational(sum(p * value**n for value, p in self.support))
 
 
+def _fraction(value: int | Fraction) -> Fraction:
+    try:
+        if not isinstance(value, (str, bool)):
+            return Fraction(value)
+    except (TypeError, ValueError, OverflowError):  # nan, infinity
+        pass
+    raise TypeError(f"{shown(value)} is no finite number: give integers or Fractions")
+
+
 def finite(name: str, support: Sequence[tuple[int | Fraction, Fraction]]) -> Noise:
     """The law that takes each value with its probability; the probabilities must add up to 1.
 
@@ -147,10 +159,10 @@ def finite(name: str, support: Sequence[tuple[int | Fraction, Fraction]]) -> Noi
     >>> coin.moment(1)
     1/2
     """
-    exact = tuple((Fraction(value), Fraction(p)) for value, p in support)
+    exact = tuple((_fraction(value), _fraction(p)) for value, p in support)
     if sum(p for _, p in exact) != 1 or any(p < 0 for _, p in exact):
         raise ValueError(
-            f"the probabilities of {name!r} are {[str(p) for _, p in exact]}: they must be non-negative and "
+            f"the probabilities of {name!r} are {shown([str(p) for _, p in exact])}: they must be non-negative and "
             "add up to 1 (pass Fractions)"
         )
     draw = _Choice(tuple(float(value) for value, _ in exact), tuple(float(p) for _, p in exact))
@@ -170,6 +182,8 @@ def empirical(values: Sequence[int | Fraction]) -> Noise:
     >>> empirical([-1, 0, 4]).moment(1)
     1
     """
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise TypeError(f"empirical() got {shown(values)}: give a list of numbers")
     if not len(values):
         raise ValueError("empirical() got an empty list: give at least one value")
     return finite("empirical", [(value, Fraction(1, len(values))) for value in values])

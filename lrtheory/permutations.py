@@ -22,6 +22,7 @@ import sympy as sp
 
 from .enumeration import State, _function, exact, fixed_moment
 from .expectation import Observed, Rule, Sample, exact_value, replaced
+from .inputs import expression
 from .landscapes import THETA, batched
 from .letters import symbol
 from .moments import _Algebra, after
@@ -133,9 +134,9 @@ def in_epoch(
     >>> variance.enumerate({"eta": Fraction(1, 2), "lam": 1, "scale": 1})
     1/15
     """
-    at = None if at is None else sp.sympify(at)
-    run = Epochs(rule, at, sp.sympify(batch), reshuffle, replaced(where))
-    return InEpoch(sp.sympify(observable), run)
+    at = None if at is None else expression(at)
+    run = Epochs(rule, at, expression(batch), reshuffle, replaced(where))
+    return InEpoch(expression(observable), run)
 
 
 # --- first reading: derived ----------------------------------------------------------------------------------------

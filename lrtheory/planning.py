@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from .schedules import Array, Piecewise, expected_loss, piecewise
+from .inputs import Array, affordable, shown, whole
+from .schedules import Piecewise, expected_loss, piecewise
 
 _DEEP = -700.0  # stands for the logarithm of 0
 _FAR = 1e4  # stands for the logarithm of infinity
@@ -37,6 +38,7 @@ class Plan:
     @property
     def rates(self) -> Array:
         """The rate of every step."""
+        affordable(f"the rates of {sum(self.lengths)} steps", 8 * float(sum(self.lengths)), "use the schedule instead")
         return np.repeat(self.values, self.lengths)
 
     @property
@@ -64,14 +66,18 @@ class _Problem:
 
     @classmethod
     def of(cls, lams: Any, noise: Any, theta0: Any, steps: int) -> _Problem:
-        if steps != int(steps) or steps < 1:
-            raise ValueError(f"steps = {steps}: give a whole number of steps, 1 or more")
+        steps = whole("steps", steps, 1)
         expected_loss([], lams, noise, theta0, 0)  # refuses what it cannot use
         lams = np.atleast_1d(np.asarray(lams, dtype=float))
         noise, theta0 = (np.broadcast_to(np.asarray(x, dtype=float), lams.shape) for x in (noise, theta0))
         if not np.any(theta0):
             raise ValueError("theta0 = 0: the run starts at the minimum, where the best rate is 0")
-        return cls(lams, noise, theta0**2, int(steps))
+        return cls(lams, noise, theta0**2, steps)
+
+    def each_step(self) -> None:
+        """Refuse a search for a rate of every step that would not fit into memory."""
+        need = 8 * 6 * float(self.steps) * self.lams.size
+        affordable(f"a rate for each of {self.steps} steps", need, "search for the best pieces instead")
 
 
 def loss_and_gradient(rates: Array, lams: Any, noise: Any, theta0: Any) -> tuple[float, Array]:
@@ -305,14 +311,15 @@ def best_pieces(lams: Any, noise: Any, theta0: Any, steps: int, pieces: int | Se
     array([2, 2])
     """
     problem = _Problem.of(lams, noise, theta0, steps)
-    if isinstance(pieces, (int, np.integer)):
-        if not 1 <= pieces <= steps:
-            raise ValueError(f"pieces = {pieces} for {steps} steps: give 1 to {steps} pieces")
-        return _pieces(problem, int(pieces))
-    lengths = np.asarray(pieces)
-    if lengths.ndim != 1 or lengths.size == 0 or np.any(lengths < 1) or lengths.sum() != steps:
-        raise ValueError(f"pieces = {list(pieces)}: give lengths of 1 or more that add up to {steps} steps")
-    return _descend(problem, np.repeat(_constant(problem).values, lengths.size), lengths.astype(int))
+    if np.ndim(pieces) == 0:
+        count = whole("pieces", pieces)
+        if not 1 <= count <= steps:
+            raise ValueError(f"pieces = {count} for {steps} steps: give 1 to {steps} pieces")
+        return _pieces(problem, count)
+    lengths = np.array([whole("a length", length, 1) for length in pieces])  # type: ignore[union-attr]
+    if lengths.ndim != 1 or lengths.sum() != steps:
+        raise ValueError(f"pieces = {shown(pieces)}: give lengths of 1 or more that add up to {steps} steps")
+    return _descend(problem, np.repeat(_constant(problem).values, lengths.size), lengths)
 
 
 def best_schedule(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
@@ -325,6 +332,7 @@ def best_schedule(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
     array([0.5     , 0.333333, 0.25    ])
     """
     problem = _Problem.of(lams, noise, theta0, steps)
+    problem.each_step()
     starts = [_pieces(problem, min(6, steps)).rates]
     alive = np.flatnonzero(problem.moment)
     for mode in {alive[np.argmin(problem.lams[alive])], alive[np.argmax(problem.lams[alive])]}:

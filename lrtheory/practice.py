@@ -13,31 +13,23 @@ from typing import Any, cast
 
 import numpy as np
 
+from .inputs import Array, numbers, positive, shown
 from .theorems import claim
 
-Array = np.ndarray
 BATCHES = 16  # of which the means are taken to be independent, where the error of a mean of a log is estimated
 TOLERANCE = 0.1  # the balance of a run at its floor lies within this of 1
 
 
 def _samples(name: str, values: Any) -> Array:
-    try:
-        series = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} = {values!r}: give a number, or one number for each logged step") from None
+    series = numbers(name, values)
     if series.ndim > 1:
         raise ValueError(f"{name} has shape {series.shape}: give a number, or one number for each logged step")
     if not np.all(np.isfinite(series)):
         where = "" if series.ndim == 0 else f" at position {int(np.flatnonzero(~np.isfinite(series))[0])}"
-        raise ValueError(f"{name} is not finite{where}: take the mean over steps before the run went wrong")
+        raise ValueError(
+            f"{name} = {shown(values)} is not finite{where}: take the mean over steps before the run went wrong"
+        )
     return series
-
-
-def _number(name: str, value: Any, least: float = 0.0, rule: str = "0 or more") -> float:
-    number = _samples(name, value)
-    if number.ndim or number < least:
-        raise ValueError(f"{name} = {value}: give one number, {rule}")
-    return float(number)
 
 
 def _batch_means(series: Array) -> Array:
@@ -57,8 +49,17 @@ def _mean_and_error(name: str, values: Any, least: float = 0.0) -> tuple[float, 
     return float(series.mean()), float(_batch_means(series).std(ddof=1) / BATCHES**0.5)
 
 
+def _rates(old: Any, new: Any) -> tuple[float, float]:
+    eta1, eta2 = positive("learning_rate", old), positive("new_learning_rate", new, or_zero=True)
+    if eta2 >= eta1:
+        raise ValueError(
+            f"new_learning_rate = {new} is not below learning_rate = {old}: a drop goes down; choose a smaller one"
+        )
+    return eta1, eta2
+
+
 def _momentum(momentum: float, dampening: float) -> tuple[float, float]:
-    beta, tau = _number("momentum", momentum), _number("dampening", dampening)
+    beta, tau = positive("momentum", momentum, or_zero=True), positive("dampening", dampening, or_zero=True)
     for name, value in (("momentum", beta), ("dampening", tau)):
         if value >= 1:
             raise ValueError(f"{name} = {value:g}: give a number of 0 or more and below 1")
@@ -130,13 +131,9 @@ def quick_win(
     ...
     ValueError: new_learning_rate = 0.5 is not below learning_rate = 0.05: a drop goes down; choose a smaller one
     """
-    eta1, eta2 = _number("learning_rate", learning_rate), _number("new_learning_rate", new_learning_rate)
-    if eta2 >= eta1:
-        raise ValueError(
-            f"new_learning_rate = {new_learning_rate} is not below learning_rate = {learning_rate}: "
-            "a drop goes down; choose a smaller one"
-        )
+    eta1, eta2 = _rates(learning_rate, new_learning_rate)
     beta, tau = _momentum(momentum, dampening)
+    noise = None if noise_variance is None else positive("noise_variance", noise_variance)
     if mean_squared_update is None:
         if mean_squared_gradient_norm is None:
             raise ValueError("no gradient was logged: give mean_squared_gradient_norm, the mean of its squared norm")
@@ -162,12 +159,12 @@ def quick_win(
     whole = 2 * gain(**at | {"eta2": at["eta1"] / 2})  # what a drop to 0 would win: all of the floor
     if eta2 == 0:
         low = high = whole
-    elif noise_variance is None:
+    elif noise is None:
         low, high = gain(**at), whole
     else:
-        low, high = gain(**at, noise_variance=_number("noise_variance", noise_variance))
+        low, high = gain(**at, noise_variance=noise)
     spread = None if error is None else high * error / square
-    return QuickWin(eta1, eta2, low, high, noise_variance is not None, spread)
+    return QuickWin(eta1, eta2, low, high, noise is not None, spread)
 
 
 @dataclass(frozen=True)
@@ -231,7 +228,7 @@ def at_the_floor(
     """
     from scipy.signal import lfilter
 
-    eta = _number("learning_rate", learning_rate)
+    eta = positive("learning_rate", learning_rate)
     beta, tau = _momentum(momentum, dampening)
     dot, square = _samples("parameters_dot_gradient", parameters_dot_gradient), _samples("squared_norms", squared_norms)
     if dot.shape != square.shape or dot.ndim == 0 or len(dot) < 2 * BATCHES:
@@ -329,7 +326,7 @@ def when_to_drop(
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
-    eta1, eta2 = _number("learning_rate", learning_rate), _number("new_learning_rate", new_learning_rate)
+    eta1, eta2 = _rates(learning_rate, new_learning_rate)
     square, _ = _mean_and_error("mean_squared_gradient_norm", mean_squared_gradient_norm)
     t, loss = _samples("steps", steps), _samples("losses", losses)
     if t.shape != loss.shape or t.ndim == 0 or len(t) < 2 * BATCHES or np.any(np.diff(t) <= 0):
@@ -337,20 +334,20 @@ def when_to_drop(
             f"steps has shape {t.shape} and losses {loss.shape}: give one loss for each logged step, {2 * BATCHES} or "
             "more, in rising order of the steps"
         )
-    now, end = t[-1], _number("horizon", horizon)
+    now, end = t[-1], positive("horizon", horizon)
     if end <= now:
         raise ValueError(f"horizon = {horizon}, but the log ends at step {now:g}: give the step at which the run ends")
     if (noise_variance is None) == (fast_curvature is None):
         raise ValueError("give noise_variance or fast_curvature, one of the two: how fast the win comes depends on it")
     if fast_curvature is None:
-        noise = _number("noise_variance", cast(float, noise_variance))
+        noise = positive("noise_variance", cast(float, noise_variance))
         lam_fast = 2 * (1 - noise / square) / eta1  # of one curvature, whose floor has this noise and this E‖g‖²
         if lam_fast <= 0:
             raise ValueError(
                 f"noise_variance = {noise:g} is not below E‖g‖² = {square:g}: the full gradient has to be measured"
             )
     else:
-        lam_fast = _number("fast_curvature", fast_curvature)
+        lam_fast = positive("fast_curvature", fast_curvature)
         noise = square * (2 - eta1 * lam_fast) / 2
 
     def curve(t: Array, floor: float, excess: float, rate: float) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy as sp
 
+from .inputs import expression, named, shown
 from .landscapes import Landscape
 from .letters import latex, symbol
 from .noise import Noise
@@ -38,7 +39,7 @@ class Recursion:
         ...
         ValueError: the rule needs a value for sigma: it has the parameters eta, lam, sigma
         """
-        given = {str(name): value for name, value in parameters.items()}
+        given = named("parameters", parameters)
         names = [s.name for s in self.parameters]
         has = f"it has the parameters {', '.join(names)}"
         if missing := [name for name in names if name not in given]:
@@ -54,7 +55,12 @@ class Recursion:
         >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).where({"eta": 1 / lr.symbol("lam")}).parameters
         (lam, sigma)
         """
-        given = {str(name): sp.sympify(value) for name, value in replacements.items()}
+        given = {name: expression(value) for name, value in named("replacements", replacements).items()}
+        if unknown := given.keys() - {s.name for s in self.parameters}:
+            raise ValueError(
+                f"the rule has no parameter {', '.join(sorted(unknown))}: it has the parameters "
+                f"{', '.join(s.name for s in self.parameters)}"
+            )
         change = {s: given[s.name] for s in self.parameters if s.name in given}
         kept = [s for s in self.parameters if s not in change]
         new = sorted(set().union(*(e.free_symbols for e in change.values())) - set(kept), key=str)
@@ -64,10 +70,14 @@ class Recursion:
     def with_noise(self, law: Noise) -> Recursion:
         """The same rule with every noise drawn from `law`.
 
+        Raises `TypeError` if that is no law.
+
         >>> import lrtheory as lr
         >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).with_noise(lr.noise.rademacher).noises
         ((xi, <noise ±1>),)
         """
+        if not isinstance(law, Noise):
+            raise TypeError(f"{shown(law)} is no law of noise: give one, for instance lrtheory.noise.gaussian")
         return replace(self, noises=tuple((s, law) for s, _ in self.noises))
 
     def remembering(self) -> Recursion:
@@ -87,23 +97,42 @@ class Recursion:
         return "$$\\begin{aligned}" + r"\\ ".join(rows) + "\\end{aligned}$$"
 
 
+def traced(rec: Recursion) -> Recursion:
+    """The recursion itself; `TypeError` for anything else, such as an optimizer that was not traced.
+
+    >>> traced(3)
+    Traceback (most recent call last):
+    ...
+    TypeError: 3 is no recursion: make one with lrtheory.trace(optimizer, landscape)
+    """
+    if not isinstance(rec, Recursion):
+        raise TypeError(f"{shown(rec)} is no recursion: make one with lrtheory.trace(optimizer, landscape)")
+    return rec
+
+
 def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
     """The recursion of `optimizer` on `landscape`.
 
     Returns a `Recursion`; its parameters are the optimizer's keywords, then the landscape's letters.  On a
     landscape of several coordinates each state of the rule is a vector, whose elements are numbered from 1.
-    Raises `TypeError` if the optimizer has no `grad` keyword, or asks for more than one gradient per step.
+    Raises `TypeError` if the optimizer has no `grad` keyword, asks for more than one gradient per step, or cannot be
+    run on symbols.
 
     >>> import lrtheory as lr
     >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).next_state
     (-eta*(lam*theta + sigma*xi) + theta,)
     """
+    if not isinstance(landscape, Landscape):
+        raise TypeError(f"{shown(landscape)} is no landscape: give one, for instance lrtheory.landscapes.quadratic()")
+    if not callable(optimizer):
+        raise TypeError(f"{shown(optimizer)} is no update rule: give a function, for instance lrtheory.optimizers.sgd")
     signature = inspect.signature(optimizer).parameters.values()
     names = [p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
+    called = getattr(optimizer, "__name__", shown(optimizer))
     if "grad" not in keywords or not names:
         raise TypeError(
-            f"{getattr(optimizer, '__name__', optimizer)} is not an update rule: write it as "
+            f"{called} is not an update rule: write it as "
             "rule(theta, ..., *, grad, eta, ...), the state before the star and `grad` after it"
         )
     dim = len(landscape.coordinates)
@@ -117,14 +146,20 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
 
     def grad(theta: Any) -> Any:
         calls.append(theta)
-        if len(calls) > 1:
-            raise TypeError("the rule asks for two gradients in one step: call grad once and keep its value")
-        at = [sp.sympify(theta)] if dim == 1 else list(theta)
+        at = [expression(theta)] if dim == 1 else list(theta)
         slopes = [g.xreplace(dict(zip(landscape.coordinates, at, strict=True))) for g in landscape.gradients]
         return slopes[0] if dim == 1 else sp.Matrix(slopes)
 
-    result = optimizer(*state, grad=grad, **hyper)
-    next_state = result if isinstance(result, tuple) else (result,)
+    try:
+        result = optimizer(*state, grad=grad, **hyper)
+    except TypeError as error:  # an `if` on the state, NumPy's functions
+        raise TypeError(
+            f"{called} cannot be run on symbols ({error}): write it with + - * / and the sign and root of "
+            "lrtheory.optimizers, without deciding by the value of its state"
+        ) from error
+    next_state = tuple(map(expression, result if isinstance(result, tuple) else (result,)))
+    if len(calls) > 1:
+        raise TypeError(f"{called} asks for two gradients in one step: call grad once and keep its value")
     if len(next_state) != len(state):
         raise TypeError(f"the rule takes {len(state)} states {names} and returns {len(next_state)}: return each")
     noise_symbols = {s for s, _ in landscape.noises}
@@ -135,4 +170,4 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
 
 def _flat(parts: Sequence[Any]) -> tuple[Any, ...]:
     """The elements of vectors and scalars, one after the other."""
-    return tuple(x for part in parts for x in (part if isinstance(part, sp.MatrixBase) else [sp.sympify(part)]))
+    return tuple(x for part in parts for x in (part if isinstance(part, sp.MatrixBase) else [part]))

@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-Array = np.ndarray
+from .inputs import Array, affordable, numbers, positive, shown, whole
+
 Schedule = Callable[[int], float] | Sequence[float] | Array
 
 # float64 numbers in one block of work: small enough for a processor's cache, large enough for NumPy
 _MODES, _BLOCK = 1 << 13, 1 << 16
 # with so few modes a long run of LMS steps is faster through the eigenvectors of one step
 _FEW_MODES = 64
+_MOST_WORK = 1e12  # modes times steps, where each step is taken: about half an hour
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Piecewise:
 
     values: tuple[float, ...]
     changes: tuple[int, ...]  # the steps at which the next value takes over
+
+    def __post_init__(self) -> None:
+        for step in self.changes:
+            whole("the step of a change", step)
+        _admissible(numbers("the rates", self.values), np.array([0, *self.changes]))
 
     def __call__(self, t: int) -> float:
         return self.values[bisect_right(self.changes, t)]
@@ -39,9 +46,12 @@ def piecewise(values: Sequence[float], lengths: Sequence[int]) -> Piecewise:
     >>> [piecewise([0.5, 0.1], [2, 1])(t) for t in range(4)]
     [0.5, 0.5, 0.1, 0.1]
     """
-    if len(values) != len(lengths) or not len(values) or min(lengths) < 0:
-        raise ValueError(f"{len(values)} values, lengths = {list(lengths)}: give each value its number of steps")
-    return Piecewise(tuple(map(float, values)), tuple(accumulate(map(int, lengths[:-1]))))
+    if np.ndim(values) != 1 or np.shape(values) != np.shape(lengths) or not len(values):
+        raise ValueError(
+            f"values = {shown(values)}, lengths = {shown(lengths)}: give each value its number of steps, as two lists"
+        )
+    steps = [whole("a length", length) for length in lengths]
+    return Piecewise(tuple(numbers("the values", values).tolist()), tuple(accumulate(steps[:-1])))
 
 
 def constant(eta0: float) -> Piecewise:
@@ -68,6 +78,7 @@ def inverse_time(eta0: float, decay: float) -> Callable[[int], float]:
     >>> inverse_time(0.5, decay=10)(10)
     0.25
     """
+    positive("eta0", eta0, or_zero=True), positive("decay", decay)
     return lambda t: eta0 / (1 + t / decay)
 
 
@@ -77,6 +88,7 @@ def inverse_root(eta0: float) -> Callable[[int], float]:
     >>> inverse_root(0.5)(3)
     0.25
     """
+    positive("eta0", eta0, or_zero=True)
     return lambda t: eta0 / (1 + t) ** 0.5
 
 
@@ -86,6 +98,7 @@ def exponential(eta0: float, factor: float) -> Callable[[int], float]:
     >>> exponential(0.5, 0.5)(2)
     0.125
     """
+    positive("eta0", eta0, or_zero=True), positive("factor", factor, or_zero=True)
     return lambda t: eta0 * factor**t
 
 
@@ -95,6 +108,7 @@ def linear(eta0: float, steps: int) -> Callable[[int], float]:
     >>> linear(0.5, steps=4)(3)
     0.125
     """
+    positive("eta0", eta0, or_zero=True), whole("steps", steps, 1)
     return lambda t: eta0 * (1 - t / steps)
 
 
@@ -104,6 +118,7 @@ def cosine(eta0: float, steps: int) -> Callable[[int], float]:
     >>> round(cosine(0.5, steps=4)(2), 12)
     0.25
     """
+    positive("eta0", eta0, or_zero=True), whole("steps", steps, 1)
     return lambda t: eta0 / 2 * (1 + float(np.cos(np.pi * t / steps)))
 
 
@@ -113,6 +128,7 @@ def warmup_stable_decay(eta0: float, steps: int, warmup: int, decay: int) -> Cal
     >>> [warmup_stable_decay(1.0, steps=6, warmup=2, decay=2)(t) for t in range(6)]
     [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
     """
+    positive("eta0", eta0, or_zero=True), whole("steps", steps, 1), whole("warmup", warmup), whole("decay", decay)
     return lambda t: eta0 * min(1.0, (t + 1) / max(warmup, 1), (steps - t) / max(decay, 1))
 
 
@@ -122,6 +138,7 @@ def optimal(lam: float, sigma: float, second_moment: float) -> Callable[[int], f
     >>> optimal(lam=1, sigma=1, second_moment=1)(0)
     0.5
     """
+    positive("lam", lam), positive("sigma", sigma, or_zero=True), positive("second_moment", second_moment)
     t0 = sigma**2 / (lam**2 * second_moment)
     return lambda t: 1 / (lam * (t + 1 + t0))
 
@@ -129,22 +146,20 @@ def optimal(lam: float, sigma: float, second_moment: float) -> Callable[[int], f
 def rates(schedule: Schedule, steps: int) -> Array:
     """The rates of steps 0 … steps - 1 as an array.
 
-    Raises `ValueError` for a wrong number of rates, or one that is negative or not finite.
+    Raises `ValueError` for a wrong number of rates, or one that is negative or not finite, `TypeError` for text.
 
     >>> rates(drop(0.5, 0.05, at=2), 3)
     array([0.5 , 0.5 , 0.05])
     """
-    values = [schedule(t) for t in range(_whole(steps))] if callable(schedule) else schedule
-    array = np.asarray(values, dtype=float)
+    steps = whole("steps", steps)
+    if callable(schedule):
+        # as a list of Python numbers
+        affordable(f"the rates of {steps} steps", 40 * steps, "give fewer steps, or an array of rates")
+        schedule = [schedule(t) for t in range(steps)]
+    array = numbers("the schedule", schedule)
     if array.shape != (steps,):
         raise ValueError(f"the schedule has shape {array.shape} for {steps} steps: give one rate for each step")
     return _admissible(array, np.arange(array.size))
-
-
-def _whole(steps: int) -> int:
-    if steps != int(steps) or steps < 0:
-        raise ValueError(f"steps = {steps}: give a whole number, 0 or more")
-    return int(steps)
 
 
 def _admissible(values: Array, steps: Array) -> Array:
@@ -157,7 +172,6 @@ def _admissible(values: Array, steps: Array) -> Array:
 def _runs(schedule: Schedule, steps: int) -> tuple[Array, Array]:
     """The runs of equal rates: the rate of each, and the steps at which they start, followed by `steps`."""
     if isinstance(schedule, Piecewise):
-        steps = _whole(steps)
         starts = np.array([t for t in sorted({0, *schedule.changes}) if 0 <= t < steps], dtype=int)
         values = _admissible(np.array([schedule(t) for t in starts], dtype=float), starts)
     else:
@@ -193,27 +207,40 @@ def expected_loss(
     their number.
 
     Returns an array of losses, one for each step in `at`; infinity where a loss leaves the range of floats.
-    Raises `ValueError` for wrong shapes or values.
+    Raises `TypeError` for what is no number, `ValueError` for wrong shapes or values, `MemoryError` for sizes.
 
     >>> expected_loss(drop(0.5, 0.25, at=1), lams=1, noise=1, theta0=1, steps=2)
     array([0.5     , 0.25    , 0.171875])
     """
-    lams = np.atleast_1d(np.asarray(lams, dtype=float))
+    lams = np.atleast_1d(numbers("lams", lams))
+    affordable(f"{lams.size} curvatures", 40 * lams.size, "give fewer, for instance one for each group of similar ones")
     if lams.ndim != 1 or lams.size == 0 or not np.all(np.isfinite(lams) & (lams > 0)):
-        raise ValueError(f"lams = {lams}: give one or more positive curvatures")
-    variance = np.broadcast_to(np.asarray(noise, dtype=float), lams.shape)
-    if not np.all(np.isfinite(variance) & (variance >= 0)) or batch < 1:
-        raise ValueError(f"noise = {noise}, batch = {batch}: give variances of 0 or more and a batch of 1 or more")
-    moment = np.broadcast_to(np.asarray(theta0, dtype=float), lams.shape) ** 2
+        raise ValueError(f"lams = {shown(lams)}: give one or more positive curvatures")
+    variance, start = _for_each("noise", noise, lams), _for_each("theta0", theta0, lams)
+    if not np.all(np.isfinite(variance) & (variance >= 0)):
+        raise ValueError(f"noise = {shown(noise)}: give variances of 0 or more")
+    batch = whole("batch", batch, 1)
+    with np.errstate(over="ignore"):
+        moment = start**2
     if not np.all(np.isfinite(moment)):
-        raise ValueError(f"theta0 = {theta0}: give finite starts")
+        raise ValueError(f"theta0 = {shown(theta0)}: give finite starts whose squares are finite, too")
     if model not in ("additive", "lms"):
-        raise ValueError(f"model = {model!r}: it is 'additive' or 'lms'")
+        raise ValueError(f"model = {shown(model)}: it is 'additive' or 'lms'")
+    steps = whole("steps", steps)
+    if at is None:
+        affordable(
+            f"the losses of {steps} steps", 40 * steps, "say at which steps they are wanted, for instance at=[0, 10]"
+        )
     values, starts = _runs(schedule, steps)
-    wanted = np.arange(steps + 1) if at is None else np.atleast_1d(np.asarray(at))
-    if wanted.size == 0 or wanted.min() < 0 or wanted.max() > steps or np.any(wanted != wanted.astype(int)):
-        raise ValueError(f"at = {at}: give whole steps between 0 and {steps}")
+    wanted = np.arange(steps + 1) if at is None else np.atleast_1d(numbers("at", at))
+    if wanted.size == 0 or wanted.min() < 0 or wanted.max() > steps or np.any(wanted != np.floor(wanted)):
+        raise ValueError(f"at = {shown(at)}: give whole steps between 0 and {steps}")
     looks, back = np.unique(wanted.astype(int), return_inverse=True)
+    if model == "lms" and lams.size > _FEW_MODES and lams.size * float(looks[-1]) > _MOST_WORK:
+        raise ValueError(
+            f"{lams.size} coupled modes over {looks[-1]} steps would be taken step by step: give {_FEW_MODES} modes or "
+            "fewer, or fewer steps"
+        )
     # a diverging run overflows to infinity, which is what is reported; 0 * infinity is one of its shapes
     with np.errstate(over="ignore", invalid="ignore"):
         if model == "lms":
@@ -225,6 +252,14 @@ def expected_loss(
                 chunk = alive[first : first + _MODES]
                 losses += _independent(lams[chunk], variance[chunk] / batch, moment[chunk], values, starts, looks)
     return np.where(np.isnan(losses), np.inf, losses)[back]
+
+
+def _for_each(name: str, values: Any, lams: Array) -> Array:
+    """The values, one for each mode."""
+    array = numbers(name, values)
+    if array.shape not in ((), (1,), lams.shape):
+        raise ValueError(f"{name} has shape {array.shape} for {lams.size} curvatures: give one number, or one for each")
+    return np.broadcast_to(array, lams.shape)
 
 
 def _independent(lams: Array, variance: Array, moment: Array, values: Array, starts: Array, looks: Array) -> Array:
@@ -318,6 +353,7 @@ def worst_case_bound(schedule: Schedule, steps: int, distance: float = 1.0, grad
     >>> round(worst_case_bound(linear(0.1, steps=100), 100), 4)
     0.2037
     """
+    distance, gradient = positive("distance", distance, or_zero=True), positive("gradient", gradient, or_zero=True)
     eta = rates(schedule, steps)
     if steps < 1 or not np.all(eta > 0):
         raise ValueError(

@@ -7,13 +7,15 @@ lie inside the unit circle; Jury's table turns that into inequalities in the par
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import product
 
 import numpy as np
 import sympy as sp
 
+from .inputs import named, number, whole
 from .moments import _Algebra
-from .recursion import Recursion
+from .recursion import Recursion, traced
 
 
 def moment_map(rec: Recursion, degree: int = 1) -> sp.Matrix:
@@ -27,7 +29,7 @@ def moment_map(rec: Recursion, degree: int = 1) -> sp.Matrix:
     [-eta*lam + 1, -beta*eta],
     [         lam,      beta]])
     """
-    algebra = _Algebra(rec)
+    degree, algebra = whole("degree", degree, 1), _Algebra(traced(rec))
     if not algebra.affine:
         raise ValueError(f"the rule {rec.next_state} is not affine in its state: it has no matrix; simulate it")
     size = len(rec.state)
@@ -35,6 +37,9 @@ def moment_map(rec: Recursion, degree: int = 1) -> sp.Matrix:
     block = [m + (0,) * size for m in powers if sum(m) == degree]
     steps = [algebra.step(m) for m in block]
     return sp.Matrix([[sp.expand(step.get(n, sp.S.Zero)) for n in block] for step in steps])
+
+
+_moment_map = cache(moment_map)  # a matrix may be written to: this one stays in this file
 
 
 def _jury(coefficients: list[sp.Expr]) -> list[sp.Expr]:
@@ -97,8 +102,10 @@ def moment_radius(rec: Recursion, parameters: Mapping[sp.Symbol | str, float], d
     >>> round(moment_radius(lms, {"eta": 0.5, "lam": 1, "sigma": 1}, 4), 4)
     2.5625
     """
-    values = {str(name): value for name, value in parameters.items()}
-    matrix = moment_map(rec, degree).subs({s: values[s.name] for s in rec.parameters if s.name in values})
+    values, matrix = named("parameters", parameters), _moment_map(rec, degree)
+    if missing := sorted(s.name for s in matrix.free_symbols if s.name not in values):
+        raise ValueError(f"the growth depends on {', '.join(missing)}: give a value for each")
+    matrix = matrix.subs({s: number(s.name, values[s.name]) for s in matrix.free_symbols})
     return float(np.max(np.abs(np.linalg.eigvals(np.array(matrix, dtype=float)))))
 
 

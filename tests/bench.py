@@ -1,67 +1,398 @@
-"""Chain-steps per second, next to plain NumPy and next to the raw generator alone, as ratios in one run."""
+"""How fast the package is, next to what else a reader could use, as ratios in one run; `make bench` writes the table.
 
+    python tests/bench.py                    every part but the book, into book/speed.json
+    python tests/bench.py simulate curves    only these parts; the others keep their last numbers
+
+Contenders take turns, round by round, so that a slow moment of the machine hits all of them; a ratio is taken within
+a round, and its median is reported.  A contender that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-import lrtheory as lr
-from lrtheory.monte_carlo import BLOCK
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-STEPS, CHAINS, ROUNDS = 64, 1 << 19, 5
-AT = {"eta": 0.1, "lam": 1.0, "sigma": 1.0}
-REC = lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic(lr.noise.gaussian))
+import lrtheory as lr  # noqa: E402
+from lrtheory.monte_carlo import BLOCK, simulate  # noqa: E402
+
+RESULT = ROOT / "book" / "speed.json"
+STEPS, CHAINS, ROUNDS = 256, 1 << 15, 4  # chains for each core
+ETA, LAM, SIGMA, BETA = 0.1, 1.0, 1.0, 0.5
+GAUSSIAN = lr.noise.gaussian
+RULES = {
+    "SGD": lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic(GAUSSIAN)),
+    "momentum": lr.trace(lr.optimizers.heavy_ball, lr.landscapes.quadratic(GAUSSIAN)),
+    "LMS": lr.trace(lr.optimizers.sgd, lr.landscapes.linear_regression(GAUSSIAN)),
+}
+LIMIT, OURS, SIGNS = "raw generator", "lrtheory", "lrtheory, ±1 noise"
+CORES = os.cpu_count() or 1
 
 
-def ours(threads: int, dtype: str) -> None:
-    with ThreadPoolExecutor(threads) as pool:
-        lr.simulate(REC, AT, STEPS, CHAINS, executor=pool, dtype=dtype)
+def settings(rec: lr.Recursion) -> dict[str, float]:
+    known = {"eta": ETA, "lam": LAM, "sigma": SIGMA, "beta": BETA}
+    return {s.name: known[s.name] for s in rec.parameters}
 
 
-def generator(threads: int, dtype: str) -> None:
-    """The limit: the same number of normal draws, same block, nothing else."""
+# --- contenders: each returns the mean of theta**2 after the last step, so that a wrong one is found ------------------
+
+
+def raw_generator(rule: str, dtype: str, cores: int, chains: int) -> None:
+    """The limit: the same number of normal draws into one block after the other, and nothing else."""
+    draws = len(RULES[rule].noises) * STEPS * chains // BLOCK // cores
 
     def draw(seed: int) -> None:
         rng, out = np.random.Generator(np.random.SFC64(seed)), np.empty(BLOCK, dtype)
-        for _ in range(STEPS * CHAINS // BLOCK // threads):
+        for _ in range(draws):
             rng.standard_normal(out=out, dtype=out.dtype.type)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(draw, range(threads)))
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(draw, range(cores)))
 
 
-def plain(threads: int, dtype: str) -> None:
+def ours(rule: str, dtype: str, cores: int, chains: int) -> float:
+    rec = RULES[rule]
+    with ThreadPoolExecutor(cores) as pool:
+        return simulate(rec, settings(rec), STEPS, chains, executor=pool, dtype=dtype)[rec.state[0] ** 2][0]
+
+
+def with_signs(rule: str, dtype: str, cores: int, chains: int) -> float:
+    """A noise of one random bit: the same mean and variance, hence the same second moments, where noise is additive."""
+    rec = RULES[rule].with_noise(lr.noise.rademacher)
+    with ThreadPoolExecutor(cores) as pool:
+        return simulate(rec, settings(rec), STEPS, chains, executor=pool, dtype=dtype)[rec.state[0] ** 2][0]
+
+
+def plain_numpy(rule: str, dtype: str, cores: int, chains: int) -> float:
     """As a reader would write it."""
-    rng = np.random.default_rng(0)
-    theta = np.zeros(CHAINS, dtype)
+    rng, kind = np.random.default_rng(0), np.dtype(dtype).type
+    theta = np.zeros(chains, dtype)
+    v = np.zeros(chains, dtype)
     for _ in range(STEPS):
-        gradient = AT["lam"] * theta + AT["sigma"] * rng.standard_normal(CHAINS, dtype=theta.dtype.type)
-        theta = theta - AT["eta"] * gradient
+        if rule == "LMS":
+            x = rng.standard_normal(chains, dtype=kind)
+            y = SIGMA * rng.standard_normal(chains, dtype=kind)
+            gradient = x * (x * theta - y)
+        else:
+            gradient = LAM * theta + SIGMA * rng.standard_normal(chains, dtype=kind)
+        if rule == "momentum":
+            v = BETA * v + gradient
+            theta = theta - ETA * v
+        else:
+            theta = theta - ETA * gradient
+    return float(np.mean(theta**2, dtype=float))
 
 
-def main() -> None:
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}")
-    print(f"SGD on a quadratic: {CHAINS:,} chains of {STEPS} steps, median of {ROUNDS} rounds (lowest to highest)\n")
-    contenders = {"raw generator (the limit)": generator, "lrtheory": ours, "plain NumPy": plain}
-    print(f"{'':<28}{'dtype':<10}{'threads':<9}{'chain-steps/s':<30}of the limit")
-    for dtype in ("float64", "float32"):
-        for threads in sorted({1, os.cpu_count() or 1}):
-            speeds: dict[str, list[float]] = {name: [] for name in contenders}
-            for _ in range(ROUNDS + 1):  # in turn, so that a slow moment of the machine hits all of them
-                for name, run in contenders.items():
+def numba_loop() -> Callable[[str, str, int, int], float]:
+    import numba
+
+    @numba.njit(parallel=True)
+    def run(rule, zero, chains):
+        last = np.empty(chains, np.float64)
+        eta, lam, sigma, beta = zero + ETA, zero + LAM, zero + SIGMA, zero + BETA
+        for i in numba.prange(chains):
+            theta, v = zero, zero
+            for _ in range(STEPS):
+                xi = zero + np.random.standard_normal()  # noqa: NPY002, Numba has no other in parallel loops
+                if rule == 2:
+                    x = zero + np.random.standard_normal()  # noqa: NPY002
+                    gradient = x * (x * theta - sigma * xi)
+                else:
+                    gradient = lam * theta + sigma * xi
+                if rule == 1:
+                    v = beta * v + gradient
+                    theta -= eta * v
+                else:
+                    theta -= eta * gradient
+            last[i] = theta
+        return np.mean(last**2)
+
+    def contender(rule: str, dtype: str, cores: int, chains: int) -> float:
+        return run(list(RULES).index(rule), np.dtype(dtype).type(0), chains)
+
+    return contender
+
+
+def jax_scan() -> Callable[[str, str, int, int], float]:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+
+    def run(key, rule, dtype, chains):
+        def step(carry, key):
+            theta, v = carry
+            one, two = jax.random.split(key)
+            xi = jax.random.normal(one, (chains,), dtype)
+            if rule == "LMS":
+                x = jax.random.normal(two, (chains,), dtype)
+                gradient = x * (x * theta - SIGMA * xi)
+            else:
+                gradient = LAM * theta + SIGMA * xi
+            v = BETA * v + gradient if rule == "momentum" else gradient
+            return (theta - ETA * v, v), None
+
+        zero = jnp.zeros(chains, dtype)
+        (theta, _), _ = jax.lax.scan(step, (zero, zero), jax.random.split(key, STEPS))
+        return jnp.mean(theta.astype("float64") ** 2)
+
+    compiled = jax.jit(run, static_argnums=(1, 2, 3))
+    return lambda rule, dtype, cores, chains: float(compiled(jax.random.key(0), rule, dtype, chains))
+
+
+def torch_arrays() -> Callable[[str, str, int, int], float]:
+    import torch
+
+    def contender(rule: str, dtype: str, cores: int, chains: int) -> float:
+        torch.set_num_threads(cores)
+        theta = torch.zeros(chains, dtype=getattr(torch, dtype))
+        v, x, xi = torch.zeros_like(theta), torch.empty_like(theta), torch.empty_like(theta)
+        for _ in range(STEPS):
+            xi.normal_()
+            if rule == "LMS":
+                x.normal_()
+                gradient = x * (x * theta - SIGMA * xi)
+            else:
+                gradient = LAM * theta + SIGMA * xi
+            if rule == "momentum":
+                v.mul_(BETA).add_(gradient)
+                theta.sub_(v, alpha=ETA)
+            else:
+                theta.sub_(gradient, alpha=ETA)
+        return float((theta.double() ** 2).mean())
+
+    return contender
+
+
+def contenders() -> dict[str, Callable[..., Any]]:
+    found = {LIMIT: raw_generator, OURS: ours, SIGNS: with_signs, "plain NumPy": plain_numpy}
+    for name, module, make in (
+        ("Numba", "numba", numba_loop),
+        ("JAX", "jax", jax_scan),
+        ("PyTorch", "torch", torch_arrays),
+    ):
+        if importlib.util.find_spec(module):
+            found[name] = make()
+    return found
+
+
+def simulations(cores: int) -> list[dict[str, Any]]:
+    """Rows of one number of cores; the process has no more than these."""
+    rows, chains = [], CHAINS * cores
+    for rule, rec in RULES.items():
+        exact = float(lr.stationary(rec).evaluate(rec.state[0] ** 2, settings(rec)))
+        for dtype in ("float64", "float32"):
+            entrants = {n: run for n, run in contenders_here.items() if n != SIGNS or rule != "LMS"}
+            speeds: dict[str, list[float]] = {name: [] for name in entrants}
+            for _ in range(ROUNDS + 1):
+                for name, run in entrants.items():
                     start = time.perf_counter()
-                    run(threads, dtype)
-                    speeds[name].append(STEPS * CHAINS / (time.perf_counter() - start))
-            limits = speeds["raw generator (the limit)"][1:]  # the first round warms up
+                    found = run(rule, dtype, cores, chains)
+                    speeds[name].append(STEPS * chains / (time.perf_counter() - start))
+                    assert found is None or abs(found / exact - 1) < 0.05, (name, rule, dtype, found, exact)
             for name, values in speeds.items():
-                ratio = statistics.median(v / limit for v, limit in zip(values[1:], limits, strict=True))
-                low, middle, high = min(values[1:]), statistics.median(values[1:]), max(values[1:])
-                used = 1 if name == "plain NumPy" else threads
-                print(f"{name:<28}{dtype:<10}{used:<9}{f'{middle:.2e} ({low:.1e} to {high:.1e})':<30}{ratio:.2f}")
+                ratios = [v / limit for v, limit in zip(values[1:], speeds[LIMIT][1:], strict=True)]  # 0 warms up
+                rows.append({"rule": rule, "dtype": dtype, "cores": cores, "contender": name}
+                            | spread("speed", values[1:]) | spread("ratio", ratios))  # fmt: skip
+    return rows
+
+
+def spread(name: str, values: list[float]) -> dict[str, list[float]]:
+    """Median, least and largest, of four digits."""
+    return {name: [float(f"{f(values):.4g}") for f in (statistics.median, min, max)]}
+
+
+def part_simulate() -> list[dict[str, Any]]:
+    """Each number of cores in a process of its own, which is given no more: some libraries take all they find."""
+    rows = []
+    for cores in sorted({1, CORES}):
+        env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(cores))
+        command = [sys.executable, __file__, "--cores", str(cores)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        rows += json.loads(done.stdout)
+    return rows
+
+
+# --- exact curves -----------------------------------------------------------------------------------------------------
+
+
+def seconds(run: Callable[[], Any], rounds: int = 3) -> float:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+        if sum(times) > 2:
+            break
+    return float(f"{statistics.median(times):.3g}")
+
+
+def part_curves() -> list[dict[str, Any]]:
+    """`expected_loss` after all steps: a schedule of one drop, and a cosine, whose rate changes at every step.
+
+    `simulated` is how long `simulate` would take for the same loss with a standard error of 1 %: a mean of squares of
+    a Gaussian needs 20,000 chains for each curvature; the speed is measured here.
+    """
+    rec, chains = RULES["SGD"], 1 << 18
+    speed = STEPS * chains / seconds(lambda: simulate(rec, settings(rec), STEPS, chains))
+    rows = []
+    for modes in (10, 1_000, 100_000, 1_000_000):
+        lams = np.geomspace(1e-3, 1, modes)
+        for steps in (100, 10_000, 1_000_000):
+
+            def exact(schedule, lams=lams, steps=steps):
+                return lr.expected_loss(schedule, lams, 1.0, 1.0, steps, at=[steps])[0]
+
+            def naive(lams=lams, steps=steps):
+                moment = np.ones_like(lams)
+                for t in range(steps):
+                    eta = 0.5 if t < steps // 2 else 0.05
+                    moment = (1 - eta * lams) ** 2 * moment + eta**2
+                return lams @ moment / 2
+
+            drop, work = lr.schedules.drop(0.5, 0.05, steps // 2), modes * steps
+            cosine = lr.schedules.cosine(0.5, steps)
+            if work <= 10**7 and steps <= 10**4:
+                assert abs(exact(drop) / naive() - 1) < 1e-9
+            few = work <= 3 * 10**8 and steps <= 10**5
+            rows.append({
+                "curvatures": modes, "steps": steps,
+                "drop": seconds(partial(exact, drop)),
+                "cosine": seconds(partial(exact, cosine), 1) if few else None,
+                "naive": seconds(naive, 1) if few else None,
+                "simulated": float(f"{20_000 * work / speed:.3g}"),
+            })  # fmt: skip
+    return rows
+
+
+def part_least_squares() -> list[dict[str, Any]]:
+    """One step of the exact moments, the long run, and the moments of one step summed sample by sample."""
+    rows = []
+    for d in (10, 30, 100, 300, 1000):
+        rng = np.random.default_rng(d)
+        X, steps = rng.normal(size=(2 * d, d)), 20 if d < 300 else 2
+        model = lr.LeastSquares(X, X @ rng.normal(size=d) + rng.normal(size=2 * d))
+        start = time.perf_counter()
+        eta = model.stability_limit() / 4
+        model.stationary_excess(eta)
+        long_run = time.perf_counter() - start
+        P = np.eye(d)
+
+        def sample_by_sample(X=X, P=P, eta=eta):
+            total = np.zeros_like(P)
+            for x in X:
+                Px = P @ x
+                total += P - eta * (np.outer(x, Px) + np.outer(Px, x)) + eta**2 * (x @ Px) * np.outer(x, x)
+            return total / len(X)
+
+        along = seconds(lambda: model.excess_along([eta] * steps, np.zeros(d)), 1) / steps  # noqa: B023
+        rows.append({
+            "inputs": d, "samples": 2 * d, "step": float(f"{along:.3g}"), "long run": float(f"{long_run:.3g}"),
+            "sample by sample": seconds(sample_by_sample, 1),
+        })  # fmt: skip
+    return rows
+
+
+# --- a cluster, and what other files measure --------------------------------------------------------------------------
+
+
+def part_cluster() -> list[dict[str, Any]]:
+    """The same simulation by threads and by the workers of a Dask cluster on this machine."""
+    if not importlib.util.find_spec("distributed"):
+        return []
+    from distributed import Client, LocalCluster
+
+    rec, chains, rows = RULES["SGD"], 1 << 20, []
+
+    def speed(pool: Any) -> float:
+        return STEPS * chains / seconds(lambda: simulate(rec, settings(rec), STEPS, chains, executor=pool))
+
+    for workers in sorted({1, min(2, CORES)}):
+        with (
+            LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+            Client(cluster, set_as_default=False) as client,
+            ThreadPoolExecutor(workers) as threads,
+        ):
+            speed(client.get_executor())  # each worker imports the package
+            row = {"workers": workers, "Dask": speed(client.get_executor()), "threads": speed(threads)}
+            rows.append(row | {"ratio": float(f"{row['Dask'] / row['threads']:.3g}")})
+    return rows
+
+
+def of_another_file(module: str) -> Callable[[], list[dict[str, Any]]]:
+    def part() -> list[dict[str, Any]]:
+        if not importlib.util.find_spec(module):
+            return []
+        found = importlib.import_module(module).measure()
+        return [{"what": what, "value": float(f"{value:.3g}"), "unit": unit} for what, value, unit in found]
+
+    return part
+
+
+PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "simulate": part_simulate,
+    "curves": part_curves,
+    "least_squares": part_least_squares,
+    "cluster": part_cluster,
+    "symbolic": of_another_file("bench_symbolic"),
+    "book": of_another_file("bench_book"),  # minutes: only when asked for
+}
+
+
+def machine() -> dict[str, Any]:
+    name = platform.processor() or platform.machine()
+    if (cpu := Path("/proc/cpuinfo")).exists():
+        name = next((x.split(":")[1].strip() for x in cpu.read_text().split("\n") if x.startswith("model name")), name)
+    versions = {"Python": platform.python_version()}
+    for package in ("numpy", "scipy", "sympy", "numba", "jax", "torch", "distributed"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {"processor": name, "cores": CORES, "versions": versions}
+
+
+def main(names: list[str]) -> None:
+    if unknown := set(names) - set(PARTS):
+        sys.exit(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
+    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    for name in names or [n for n in PARTS if n != "book"]:
+        start = time.perf_counter()
+        rows = PARTS[name]()
+        if not rows:
+            print(f"\n{name}: left out, not installed")
+            continue
+        taken = round(time.perf_counter() - start)
+        print(f"\n{name} ({taken} s)")
+        for row in rows:
+            print("  " + "  ".join(f"{key} {value}" for key, value in row.items() if value is not None), flush=True)
+        kept[name] = {"date": time.strftime("%Y-%m-%d"), "seconds": taken, "machine": machine(), "rows": rows}
+        RESULT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--cores"]:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])
+        contenders_here = contenders()
+        print(json.dumps(simulations(int(sys.argv[2]))))
+    else:
+        main(sys.argv[1:])

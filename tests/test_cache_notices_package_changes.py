@@ -109,6 +109,14 @@ def test_outputs_follow_the_package(project, environment, capsys):
     assert not old.exists()
 
 
+def test_a_flush_in_mid_line_breaks_no_line(project, environment):
+    """A busy machine flushes when it likes: what is printed must not depend on it."""
+    page = (project / "book" / "page.md").read_text()
+    (project / "book" / "page.md").write_text(page.replace("print(f", 'print("before", flush=True, end=" ")\nprint(f'))
+    execution.execute(project, workers=2)
+    assert "before the value is 1" in outputs(project)
+
+
 def test_a_failing_notebook_fails_every_time(project, environment, capsys):
     (project / "lrtheory" / "__init__.py").write_text("")
     for _ in range(2):

@@ -8,7 +8,7 @@ import pytest
 import sympy as sp
 
 import lrtheory as lr
-from lrtheory import least_squares
+from lrtheory import inputs
 from lrtheory.enumeration import fixed_moment
 
 # four samples, of which no line fits more than two
@@ -193,7 +193,7 @@ def test_scikit_learns_sgd_on_real_data():
         (lambda: lr.LeastSquares(X4, Y4, batch=0), ValueError, "batch = 0: give a whole number"),
         (lambda: lr.LeastSquares(X4, Y4, batch=1.5), ValueError, "batch = 1.5: give a whole number"),
         (lambda: lr.LeastSquares(X4, Y4, 5, replacement=False), ValueError, "only 4 samples; give 4 or fewer"),
-        (lambda: lr.LeastSquares(X4, Y4).stationary_excess(-0.1), ValueError, "eta = -0.1: give a positive rate"),
+        (lambda: lr.LeastSquares(X4, Y4).stationary_excess(-0.1), ValueError, "eta = -0.1: give a positive number"),
         (lambda: lr.LeastSquares(X4, Y4).excess_along([0.1], [1]), ValueError, "give 2, one for each column"),
         (lambda: lr.LeastSquares(X4, Y4).excess_along([-0.1], [1, 1]), ValueError, "step 0 is -0.1"),
         (lambda: lr.LeastSquares(X4, Y4).excess_along(lambda t: 0.1, [1, 1]), ValueError, "say how many steps"),
@@ -210,6 +210,6 @@ def test_bad_input_is_told_what_to_do(call, error, message):
 
 
 def test_memory_is_refused_before_it_is_taken(monkeypatch):
-    monkeypatch.setattr(least_squares, "MEMORY", 1 << 20)
+    monkeypatch.setattr(inputs, "MEMORY", 1 << 20)
     with pytest.raises(MemoryError, match=r"of 100 directions would take about .* GiB"):
         lr.LeastSquares(np.ones((200, 100)), np.ones(200))

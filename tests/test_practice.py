@@ -164,9 +164,13 @@ STEADY = {"learning_rate": 0.2, "new_learning_rate": 0.02, "mean_squared_gradien
         (lambda: lr.quick_win(0.1, 0.0), "a run whose gradient vanishes has no floor"),
         (lambda: lr.quick_win(0.1, [1.0, float("nan")]), "not finite at position 1"),
         (lambda: lr.quick_win(0.1, [1.0] * 5), "5 values: give its mean, or at least 32"),
-        (lambda: lr.quick_win(0.1, "much"), "mean_squared_gradient_norm = 'much': give a number"),
+        (lambda: lr.quick_win(0.1, "much"), "mean_squared_gradient_norm = 'much' is not a number"),
         (lambda: lr.quick_win(0.1, mean_squared_update=1.0, momentum=1.0), "momentum = 1: give a number of 0 or more"),
-        (lambda: lr.quick_win(-0.1, 1.0), "learning_rate = -0.1: give one number, 0 or more"),
+        (lambda: lr.quick_win("0.1", 1.0), "learning_rate = '0.1' is not a number"),
+        (lambda: lr.quick_win(True, 1.0), "learning_rate = True is not a number"),
+        (lambda: lr.quick_win(0.1, 1.0, noise_variance=-3), "noise_variance = -3: give a positive number"),
+        (lambda: lr.when_to_drop(range(40), [1.0] * 40, 99, **STEADY | {"new_learning_rate": 0.3}), "a drop goes down"),
+        (lambda: lr.quick_win(-0.1, 1.0), "learning_rate = -0.1: give a positive number"),
         (lambda: lr.at_the_floor(0.1, [1.0] * 40, [1.0] * 41), r"shape \(40,\) and squared_norms \(41,\)"),
         (lambda: lr.at_the_floor(0.1, [1.0] * 40, [0.0] * 40), "gradients that are not all 0"),
         (lambda: lr.when_to_drop(range(40), [1.0] * 40, 99, **STEADY), "do not show a slow fall"),
@@ -179,7 +183,7 @@ STEADY = {"learning_rate": 0.2, "new_learning_rate": 0.02, "mean_squared_gradien
     ],
 )
 def test_bad_input_is_told_what_to_do(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
 
 
@@ -429,8 +433,8 @@ def test_a_bad_state_leaves_the_monitor_as_it_was(change, message):
 
 def test_numbers_that_a_monitor_cannot_have():
     for arguments, message in (
-        ({"every": 0}, "every = 0: give a whole number of steps, 1 or more"),
-        ({"window": 10}, "window = 10: give a whole number of steps, 320 or more"),
+        ({"every": 0}, "every = 0: give a whole number, 1 or more"),
+        ({"window": 10}, "window = 10: give a whole number, 320 or more"),
         ({"momentum": 1.0}, "momentum = 1"),
     ):
         with pytest.raises(ValueError, match=message):

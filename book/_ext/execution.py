@@ -27,6 +27,7 @@ KERNEL = {
 
 ENVIRONMENT = {
     "JUPYTER_PATH": "",
+    "IPYTHONDIR": "",
     "PYTHONPATH": "",
     "PYTHONHASHSEED": "0",
     "OMP_NUM_THREADS": "1",
@@ -83,7 +84,8 @@ def prepare_kernels(root: Path) -> None:
         spec.write_text(text)
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join(dict.fromkeys([str(root), *filter(None, inherited)]))
-    os.environ.update(ENVIRONMENT, JUPYTER_PATH=str(jupyter), PYTHONPATH=path)
+    ours = {"JUPYTER_PATH": str(jupyter), "IPYTHONDIR": str(jupyter / "ipython"), "PYTHONPATH": path}
+    os.environ.update(ENVIRONMENT | ours)  # nothing of the reader's home: it may be read-only, or set up otherwise
 
 
 def read_notebook(path: Path, extensions: list[str]):
@@ -128,6 +130,7 @@ def execute(root: Path, workers: int) -> list[str]:
             notebook,
             timeout=settings["nb_execution_timeout"],
             record_timing=False,  # times in the cells' metadata would change the notebook's key
+            coalesce_streams=True,  # a flush in mid-line would otherwise end as a line break on the page
             resources={"metadata": {"path": str(path.parent)}},
         )
         async with free:
@@ -159,6 +162,7 @@ def execute(root: Path, workers: int) -> list[str]:
             except KeyError:
                 pending.append((path, notebook))
     asyncio.run(run_all(pending))
+    cache.db.dispose()  # Python 3.13 warns of a database that is left open
     return failed
 
 

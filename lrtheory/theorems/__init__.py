@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 
-from ..doubt import Verdict
+from ..doubt import WITNESSES, Verdict
 from ..doubt import check as _check
 from ..ledger import Claim
 
@@ -58,13 +59,19 @@ def claim(id: str) -> Claim:
     return _chapter(chapter)[id]
 
 
-def check(claim_or_id: Claim | str, seed: int = 0, executor: Executor | None = None) -> Verdict:
+def check(
+    claim_or_id: Claim | str,
+    seed: int = 0,
+    executor: Executor | None = None,
+    witnesses: Sequence[str] = WITNESSES,
+) -> Verdict:
     """Question one claim; returns a `Verdict`, which prints as a table.
 
     The same seed gives the same verdict for any executor.  False alarms are controlled over the whole ledger.
+    `witnesses` are the kinds to hear: derivation, enumeration, simulation, outside.
 
     >>> check("noise_floor.mean").passed
     True
     """
     asked = claim(claim_or_id) if isinstance(claim_or_id, str) else claim_or_id
-    return _check(asked, seed, executor, tests=len(claims()))
+    return _check(asked, seed, executor, len(claims()), witnesses)

@@ -8,7 +8,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import E, Rule, derived
 from ..landscapes import quadratic
-from ..ledger import Claim, Condition, Rival
+from ..ledger import Claim, Condition, InManyDigits, Rival
 from ..letters import symbols
 from ..optimizers import averaged, summed
 from ..recursion import Recursion, trace
@@ -43,16 +43,20 @@ def _weights(claim: Claim, tail: bool = False) -> tuple[float, float, float]:
 
 
 WEIGHTS = "the weights of the noise of each step, by NumPy"
+_mean_variance = (
+    sigma**2
+    / (lam**2 * n**2)
+    * (n - a * (1 - a**n) * 2 / (eta * lam) + a**2 * (1 - a ** (2 * n)) / (eta * lam * (2 - eta * lam)))
+)
 mean_variance = Claim(
     id="averaging.mean_variance",
     says="The variance of the mean of the first n iterates: neighbours move together, so that it averages slowly.",
     lhs=r"\mathrm{Var}\Big[\frac1n\sum_{t=1}^{n}\theta_t\Big]",
     parameters=("eta", "lam", "sigma", "n"),
-    formula=sigma**2
-    / (lam**2 * n**2)
-    * (n - a * (1 - a**n) * 2 / (eta * lam) + a**2 * (1 - a ** (2 * n)) / (eta * lam * (2 - eta * lam))),
+    formula=_mean_variance,
     abbreviations={A: a},
     about=(E(total**2, (eta, n), rule=SUMMED) - E(total, (eta, n), rule=SUMMED) ** 2) / n**2,
+    evaluate=InManyDigits(_mean_variance),
     conditions=(STABLE,),
     rivals=(
         Rival(floor / n, "as if the iterates were independent"),
@@ -85,15 +89,17 @@ mean_bias = Claim(
     outside_source="the powers added up, by NumPy",
     source="The geometric sum of {eq}`noise_floor.mean`.",
 )
+_tail_variance = floor / n**2 * (n * (1 + a) / (eta * lam) - a * (1 - a**n) * 2 / (eta * lam) ** 2)
 tail_variance = Claim(
     id="averaging.tail_variance",
     says="The variance of the mean of n iterates at the floor.",
     lhs=r"\mathrm{Var}\,m_n",
     parameters=("eta", "lam", "sigma", "n"),
-    formula=floor / n**2 * (n * (1 + a) / (eta * lam) - a * (1 - a**n) * 2 / (eta * lam) ** 2),
+    formula=_tail_variance,
     abbreviations={V: floor, A: a, H: eta * lam},
     # a run at the floor starts with its variance; the mean does not ask more of the start's law than that
     about=E(total**2, (eta, n), rule=SUMMED, start=sp.sqrt(floor)) / n**2,
+    evaluate=InManyDigits(_tail_variance),
     conditions=(STABLE,),
     rivals=(
         Rival(floor / n, "as if the iterates were independent"),

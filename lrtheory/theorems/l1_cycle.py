@@ -380,7 +380,7 @@ def _discrete_gaussian(curvature: sp.Expr, rule: Rule, formula: sp.Expr) -> Call
     """The long-run law as the sum of two halves of a Gaussian on the lattice, half a step to each side."""
 
     def steps_of_proof() -> list[sp.Expr]:
-        (next_theta,) = trace(*rule).where({"sigma": scale}).next_state
+        next_theta = trace(*rule).next_state[0].subs(sigma, scale)
         x = sp.Symbol("x", real=True)
         (kink,) = next_theta.atoms(sp.sign)
         # the side of the kink on which a step goes down: that of large noise (1) or of small noise (-1)

@@ -3,19 +3,16 @@
 Samples without replacement are not independent: what one step of an epoch does, the others partly undo.
 """
 
-from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 from itertools import permutations
 
-import mpmath
 import numpy as np
 import sympy as sp
 
 from ..expectation import THETA as theta
 from ..expectation import E, Rule
 from ..landscapes import XI, Landscape, quadratic_to_sample
-from ..ledger import Claim, Condition, Order, Rival
+from ..ledger import Claim, Condition, InManyDigits, Order, Rival
 from ..letters import symbols
 from ..noise import Noise, empirical, rademacher
 from ..optimizers import sgd
@@ -42,22 +39,6 @@ AT = {"eta": R(1, 4), "lam": R(3, 2), "variance": R(9, 4), "n": 5}
 
 def _rule(data: Noise) -> Rule:
     return sgd, quadratic_to_sample(data)
-
-
-@cache
-def _compiled(formula: sp.Expr) -> Callable[..., mpmath.mpf]:
-    return sp.lambdify(sorted(formula.free_symbols, key=str), formula, "mpmath")
-
-
-def _in_many_digits(formula: sp.Expr) -> Callable[..., float]:
-    """The formula for floats: at a small rate it is a small difference, of which 16 digits may leave none."""
-    letters = sorted(formula.free_symbols, key=str)
-
-    def evaluate(**at: float) -> float:
-        with mpmath.workdps(60):
-            return float(_compiled(formula)(*(mpmath.mpf(at[x.name]) for x in letters)))
-
-    return evaluate
 
 
 with_replacement_variance = Claim(
@@ -101,7 +82,7 @@ epoch_end_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n"),
     formula=_epoch_end,
-    evaluate=_in_many_digits(_epoch_end),
+    evaluate=InManyDigits(_epoch_end),
     abbreviations=SHORT,
     about=in_epoch(theta**2, _rule(_five), scale=sd),
     conditions=(STABLE, SEVERAL),
@@ -158,7 +139,7 @@ mid_epoch_variance = Claim(
     lhs=r"\mathbb{E}[\theta_j^2]",
     parameters=("eta", "lam", "variance", "n", "j"),
     formula=_mid_epoch,
-    evaluate=_in_many_digits(_mid_epoch),
+    evaluate=InManyDigits(_mid_epoch),
     abbreviations=SHORT | {S: S2, H: h, V: S * (H / (1 + Q) - (1 - Q**n) / (1 + Q**n) / n), W: (1 - Q**j) / H},
     about=in_epoch(theta**2, _rule(_five), at=j, scale=sd),
     conditions=(STABLE, SEVERAL, Condition(j <= n, "an epoch has n steps; choose j up to n")),
@@ -177,7 +158,7 @@ shuffle_once_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n"),
     formula=_once,
-    evaluate=_in_many_digits(_once),
+    evaluate=InManyDigits(_once),
     abbreviations=SHORT | {V: _epoch_end.subs(q, Q)},
     about=in_epoch(theta**2, _rule(_four), reshuffle=False, scale=sd),
     conditions=(STABLE, SEVERAL),
@@ -196,7 +177,7 @@ batched_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n", "batch"),
     formula=_batched,
-    evaluate=_in_many_digits(_batched),
+    evaluate=InManyDigits(_batched),
     abbreviations=SHORT,
     about=in_epoch(theta**2, _rule(_six), batch=batch, scale=sd),
     conditions=(

@@ -226,7 +226,7 @@ sgd_bound_ratio = Claim(
     conditions=(Condition(eta * lam <= 1, "the bound is proved up to 1/lam; lower eta"),),
     rivals=(
         Rival(sp.S.One, "the bound is the floor"),
-        Rival(sp.S(2), "the same at every rate"),
+        Rival(sp.Integer(2), "the same at every rate"),
     ),
     settings={"eta": R(1, 4), "lam": R(3, 2), "sigma": 2},
     source="{cite:t}`bottou2018optimization`, Theorem 4.6, with $L = c = \\lambda$ and $\\mu = M_G = 1$, over "

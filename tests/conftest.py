@@ -1,0 +1,15 @@
+"""Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=thorough draws many times as many."""
+
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+
+_SAME = {
+    "derandomize": True,
+    "database": None,
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.large_base_example],
+}
+settings.register_profile("repeatable", max_examples=3, phases=[Phase.generate], **_SAME)  # to shrink takes minutes
+settings.register_profile("thorough", max_examples=200, **_SAME)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
