@@ -1,6 +1,8 @@
 # make html    builds the book into _build/html; everything it needs is set up on the way.
 # make help    lists the other targets.
+# make html BUILD=/path VENV=/path    writes there only: for a checkout that is read-only.
 
+BUILD  := _build
 VENV   := .venv
 READY  := $(VENV)/.complete
 PYTHON := $(VENV)/bin/python
@@ -9,20 +11,24 @@ SPHINX := -c . -n -W --keep-going
 # Looked for in this order; a name that exists but does not run (an empty pyenv shim) is passed over.
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 
+export LRTHEORY_BUILD := $(abspath $(BUILD))
+export RUFF_CACHE_DIR := $(LRTHEORY_BUILD)/ruff
+export MYPY_CACHE_DIR := $(LRTHEORY_BUILD)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(LRTHEORY_BUILD)/hypothesis
 export PYTHONUTF8 := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help html execute test check bench networks error-rates live lock clean rebuild-environment
+.PHONY: help html execute test check bench networks error-rates live lock audit clean rebuild-environment
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 html: execute  ## Run every notebook and build the book into _build/html
-	@rm -rf _build/html
-	$(PYTHON) -m sphinx -q -E $(SPHINX) -d _build/doctrees -b html book _build/html
-	@echo "The book is in _build/html/index.html"
+	@rm -rf $(BUILD)/html
+	$(PYTHON) -m sphinx -q -E $(SPHINX) -d $(BUILD)/doctrees -b html book $(BUILD)/html
+	@echo "The book is in $(BUILD)/html/index.html"
 
 execute: $(READY)
 	$(PYTHON) book/_ext/execution.py
@@ -31,7 +37,7 @@ test: $(READY)  ## Lint, type-check, run the tests, the doctests and the book's 
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest --numprocesses auto
+	$(PYTHON) -m pytest --numprocesses auto -o cache_dir=$(LRTHEORY_BUILD)/pytest
 	$(PYTHON) book/_ext/execution.py
 
 check: $(READY)  ## Check every claim of the ledger
@@ -47,17 +53,22 @@ error-rates: $(READY)  ## Measure the ledger's own error rates over 200 seeds (h
 	OMP_NUM_THREADS=1 $(PYTHON) tests/error_rates.py --seeds 200 --workers 2
 
 live: $(READY)  ## Serve the book and rebuild it on every save
-	$(PYTHON) -m sphinx_autobuild -c . -d _build/live-doctrees --watch lrtheory --re-ignore '__pycache__' \
-	    --pre-build "$(PYTHON) book/_ext/execution.py" --port 0 --open-browser book _build/live
+	$(PYTHON) -m sphinx_autobuild -c . -d $(BUILD)/live-doctrees --watch lrtheory --re-ignore '__pycache__' \
+	    --pre-build "$(PYTHON) book/_ext/execution.py" --port 0 --open-browser book $(BUILD)/live
 
 lock: $(READY)  ## Regenerate requirements.txt from pyproject.toml (newest versions: make lock UPGRADE=--upgrade)
-	$(PYTHON) -m venv _build/lock
-	_build/lock/bin/python -m pip install --quiet uv
-	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest $(UPGRADE) \
+	$(PYTHON) -m venv $(BUILD)/lock
+	$(BUILD)/lock/bin/python -m pip install --quiet uv
+	$(BUILD)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest $(UPGRADE) \
 	    --generate-hashes --no-header --no-annotate --extra book --extra test pyproject.toml -o requirements.txt
 
+audit: $(READY)  ## Look the locked versions up among the known vulnerabilities (needs the network; unknown is a failure)
+	$(PYTHON) -m venv $(BUILD)/audit
+	$(BUILD)/audit/bin/python -m pip install --quiet pip-audit
+	$(BUILD)/audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt
+
 clean:  ## Remove everything that was built, the environment too
-	rm -rf _build $(VENV) .python .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(BUILD) $(VENV) .python
 	find lrtheory book tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The mark is written last: a set-up that was interrupted starts over.  The .pth file puts this folder on the
@@ -89,8 +100,8 @@ $(READY): requirements.txt
 	echo "Setting up $(VENV) with $$($$python --version) (about a minute)"; \
 	"$$python" -m venv $(VENV) \
 	&& $(PYTHON) -m pip install --quiet --require-hashes -r requirements.txt \
-	&& $(PYTHON) -c "import pathlib, sysconfig; \
-	(pathlib.Path(sysconfig.get_path('purelib')) / 'lrtheory.pth').write_text('../../../..\n')" \
+	&& $(PYTHON) -c "import os, pathlib, sysconfig; packages = pathlib.Path(sysconfig.get_path('purelib')); \
+	(packages / 'lrtheory.pth').write_text(os.path.relpath(os.getcwd(), packages) + '\n')" \
 	&& touch $@
 
 # An environment whose Python has gone (an upgrade, a copied folder) is made anew.

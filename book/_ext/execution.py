@@ -61,9 +61,14 @@ def digest(root: Path) -> str:
     return key.hexdigest()[:16]
 
 
+def build_folder(root: Path) -> Path:
+    """Where everything is written: `make` may choose another place, for a checkout that is read-only."""
+    return root / os.environ.get("LRTHEORY_BUILD", "_build")
+
+
 def cache_folder(root: Path) -> Path:
     """The folder of the outputs that belong to the package as it is now."""
-    return root / "_build" / "execution" / digest(root)
+    return build_folder(root) / "execution" / digest(root)
 
 
 def prune(root: Path) -> None:
@@ -76,7 +81,7 @@ def prune(root: Path) -> None:
 
 def prepare_kernels(root: Path) -> None:
     """Have every kernel started from here find this package first, stay quiet, and repeat itself exactly."""
-    jupyter = root / "_build" / "jupyter"
+    jupyter = build_folder(root) / "jupyter"
     spec = jupyter / "kernels" / "python3" / "kernel.json"
     text = json.dumps(KERNEL)
     if not spec.exists() or spec.read_text() != text:
