@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help html execute test check bench networks error-rates live lock audit clean rebuild-environment
+.PHONY: help html execute test check bench networks error-rates mutation live lock audit clean rebuild-environment
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ networks: $(READY)  ## Train the networks of the chapter "Real networks" again (
 
 error-rates: $(READY)  ## Measure the ledger's own error rates over 200 seeds (half an hour; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PYTHON) tests/error_rates.py --seeds 200 --workers 2
+
+mutation: $(READY)  ## Change the four core modules at random and see a test fail (half an hour; goes on where it stopped)
+	$(PYTHON) -m pip install --quiet --upgrade --target $(BUILD)/mutation cosmic-ray==8.7.0
+	PYTHONPATH=$(BUILD)/mutation nice $(PYTHON) tests/mutate.py
 
 live: $(READY)  ## Serve the book and rebuild it on every save
 	$(PYTHON) -m sphinx_autobuild -c . -d $(BUILD)/live-doctrees --watch lrtheory --re-ignore '__pycache__' \

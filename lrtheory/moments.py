@@ -97,6 +97,11 @@ class _Algebra:
             monomial = queue.pop()
             if monomial in steps or not any(monomial):
                 continue
+            if any(monomial[len(self.rec.state) :]):
+                raise ValueError(
+                    f"the moments do not close: {self.name(monomial)} of the next state is no polynomial in this one; "
+                    "use enumerate_paths or simulate"
+                )
             steps[monomial] = self.step(monomial)
             higher = [m for m in steps[monomial] if sum(m) > sum(monomial)]
             if higher:
@@ -220,6 +225,8 @@ class After:
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:
         wanted = self._algebra.terms(observable)
+        if self._steps == 0:
+            return self._start[expression(observable)]
         moment = self._iterate(wanted) if self._steps.is_Integer else self._closed_form(wanted)
         return sp.Add(*(c * moment[m] for m, c in wanted.items()))
 
@@ -269,7 +276,7 @@ def _particular(base: sp.Expr, own: sp.Expr, power: int) -> list[sp.Expr]:
     q = [sp.S.Zero] * (power + 1 + resonant)
     for j in range(power, -1, -1):  # the coefficient of t**j; where base = own, it determines that of t**(j + 1)
         known = base * sp.Add(*(sp.binomial(i, j) * q[i] for i in range(j + 1 + resonant, len(q))))
-        q[j + resonant] = ((j == power) - known) / (base * (j + 1) if resonant else base - own)
+        q[j + resonant] = (int(j == power) - known) / (base * (j + 1) if resonant else base - own)
     return q
 
 
