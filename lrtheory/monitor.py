@@ -99,8 +99,8 @@ class Monitor:
         Raises `ValueError` for a shape that changed or does not fit, values that are not finite, and a rate that is
         not positive; `TypeError` for an iterator.  A step that raises is not counted, and what was counted stays.
         """
-        rate = positive("learning_rate", learning_rate)
-        fresh = rate != self._rate
+        fresh = learning_rate != self._rate
+        rate = positive("learning_rate", learning_rate) if fresh else self._rate
         if not fresh and self._steps % self.every:  # not a step to look at
             self._steps += 1
             return
