@@ -79,10 +79,14 @@ class Monitor:
         self.every = whole("every", every, 1)
         self.window = whole("window", window, BATCHES * self.every)
         self.momentum, self.dampening = _momentum(momentum, dampening)
-        self._block = self.window // (BATCHES * self.every)  # looks
         self._shapes: list[list[int]] | None = None
         self._rate: float | None = None
         self._start_anew()
+
+    @property
+    def _block(self) -> int:
+        """The looks in a block, of which a window has so many as a mean of a log has stretches."""
+        return self.window // (BATCHES * self.every)
 
     def _start_anew(self) -> None:
         self._steps = self._looks = 0
@@ -211,7 +215,7 @@ class Monitor:
         for name, array, shape in (("sums", sums, (2,)), ("blocks", blocks, (len(blocks), 3) if len(blocks) else (0,))):
             if array.shape != shape or not np.all(np.isfinite(array)):
                 raise ValueError(f"{name} = {state[name]} in the state: give what state_dict() returned")
-        if not 0 <= state["looks"] <= state["steps"] or state["block"] != mine["block"]:
+        if not 0 <= state["looks"] <= state["steps"]:
             raise ValueError(f"steps = {state['steps']}, looks = {state['looks']} in the state: give what it was")
         self._shapes, self._rate = state["shapes"], state["rate"]
         self._steps, self._looks = state["steps"], state["looks"]
