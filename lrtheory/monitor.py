@@ -139,13 +139,12 @@ class Monitor:
         if not leaves["parameters"]:
             raise ValueError("parameters hold no array: give the arrays that are trained")
         squares = {name: [(path, _square(leaf)) for path, leaf in found] for name, found in leaves.items()}
-        theta, *_, moved = (sum(value for _, value in found) for found in squares.values())
-        if not (math.isfinite(theta) and math.isfinite(moved)):
-            bad = [path for found in squares.values() for path, value in found if not math.isfinite(value)]
+        if bad := [path for found in squares.values() for path, value in found if not math.isfinite(value)]:
             raise ValueError(
                 f"{', '.join(bad)} is not finite at step {self._steps} of this rate: the run diverged or a "
                 "batch is bad; this step is not counted"
             )
+        theta, *_, moved = (sum(value for _, value in found) for found in squares.values())
         return (theta, moved), shapes["parameters"]
 
     @staticmethod

@@ -350,6 +350,8 @@ def test_momentum_in_the_monitor():
     assert win.low - 3 * win.standard_error < truth < win.high + 3 * win.standard_error
     with pytest.raises(ValueError, match=r"momentum = 0\.9: give the momentum buffer"):
         monitor.update(theta, g, eta)
+    with pytest.raises(ValueError, match="gradient is not finite"):  # though the buffer is, which is what is summed
+        monitor.update(theta, g * np.nan, eta, v)
 
 
 def test_nests_and_functions_say_the_same():
