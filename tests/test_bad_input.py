@@ -676,7 +676,9 @@ def test_the_command_line_says_what_is_wrong_and_exits_with_2(arguments, telling
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal that a test can hold")
 def test_an_interrupted_check_says_so_and_leaves_nothing_behind(tmp_path):
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "lrtheory", "check", "noise_floor"]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background is deaf
+    code = f"{heard}; import sys; from lrtheory.__main__ import main; sys.exit(main(['check', 'noise_floor']))"
+    command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(Path(lr.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=theirs) as run:
         os.close(theirs)
