@@ -29,6 +29,7 @@ _HOME = {
     "stationary_law": "enumeration",
     "simulate": "monte_carlo",
     "Simulation": "monte_carlo",
+    "progress_bar": "progress",
     "escape_time": "first_passage",
     "expected_loss": "schedules",
     "LeastSquares": "least_squares",

@@ -54,6 +54,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     from .doubt import summary
+    from .progress import progress_bar
     from .theorems import check, claims
 
     table = claims()
@@ -66,11 +67,10 @@ def _check(args: argparse.Namespace) -> int:
     verdicts = []
     for i, id in enumerate(wanted):
         if sys.stderr.isatty():
-            filled = round(30 * i / len(wanted))
-            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {i}/{len(wanted)} {id:<44}", end="", file=sys.stderr)
+            progress_bar(i, len(wanted), id)
         verdicts.append(check(id, seed=args.seed))
     if sys.stderr.isatty():
-        print(f"\r{'':<90}\r", end="", file=sys.stderr)
+        progress_bar(len(wanted), len(wanted))
     width = max(len(v.claim.id) for v in verdicts)
     print(f"{'claim':<{width}}  witnesses                          rivals  mutants told apart  outcome")
     for v in verdicts:

@@ -222,26 +222,25 @@ def _block(plan: _Plan, index: int) -> tuple[int, int]:
     rng = _generator(plan.seed, index)
     size, stepper, test = len(plan.rec.state), _stepper(plan.rec), _TESTS[plan.rel_op]
     gap = _gap(plan.rec.state, plan.gap)
-    prepared = stepper.prepare(())
     left = min(BLOCK, plan.chains - index * BLOCK)
-    state = [np.full(left, x) for x in plan.start]
-    spare, draws = [np.empty(left) for _ in range(size + 1)], [np.empty(left) for _ in plan.rec.noises]
+    arrays = np.empty((stepper.arrays, left))
+    arrays[:size] = np.transpose([plan.start])
+    step = stepper.bind((), list(arrays))
     total = squares = 0
     with np.errstate(all="ignore"):
         for t in count():
-            here = np.broadcast_to(test(gap(*state)), left)
+            here = np.broadcast_to(test(gap(*arrays[:size])), left)
             if arrivals := int(np.count_nonzero(here)):
                 total, squares, left = total + arrivals * t, squares + arrivals * t * t, left - arrivals
                 if not left:
                     return total, squares
-                state = [x[~here] for x in state]
-                spare, draws = [np.empty(left) for _ in spare], [np.empty(left) for _ in draws]
+                arrays = np.compress(~here, arrays, axis=1)
+                step = stepper.bind((), list(arrays))
             if t == plan.cap:
                 break
-            for out, (_, law) in zip(draws, plan.rec.noises, strict=True):
+            for out, (_, law) in zip(arrays[size:], plan.rec.noises, strict=False):
                 law.draw(rng, out)  # type: ignore[misc]
-            stepper.step(prepared, state, draws, spare)
-            state, spare[:size] = spare[:size], state
+            step()
     raise ValueError(
         f"{left} chains of a block have not reached {plan.goal} after {plan.cap} steps, and a mean over the others "
         "would be too small: raise cap, or choose settings at which all arrive sooner"

@@ -56,97 +56,99 @@ class Simulation:
         return float(self.means[-1, column]), float(self.standard_errors[-1, column])
 
 
-def _fill(value: Any, _: Any, out: Array) -> None:
+def _copy(value: Any, _: Any, out: Array) -> None:
     out[...] = value
 
 
-class _Stepper:
-    """The rule as operations on whole blocks of chains.
+Operation = tuple[Callable[..., Any], int, int, int]  # what is done, to which two operands, and where the result goes
 
-    A rule that is a polynomial becomes a list of (operation, operand, operand, result), each of them the number of an
-    array or of a coefficient: as few passes over memory as it takes, in place where the old state is not read again.
-    A new state that contains another one as a whole, as theta - eta * v' does, reads it.
+
+class _Stepper:
+    """A rule as one step of blocks of chains, in as few passes over memory as it takes.
+
+    A step works in place on `arrays` arrays: the states, the draws, which it uses up, and what else it needs.  A
+    polynomial becomes a list of `operations`, whose operands are numbers of arrays, or of coefficients from the end.
     """
 
     def __init__(self, rec: Recursion):
-        self.size = len(rec.state)
-        draws = tuple(s for s, _ in rec.noises)
+        self.size, draws = len(rec.state), [s for s, _ in rec.noises]
+        self.arrays = inputs = self.size + len(draws)
+        self.operations: list[Operation] | None = None
         new = [sp.Dummy(f"new_{s}", real=True) for s in rec.state]
-        arrays = [*rec.state, *draws, *new]
-        scratch, first = len(arrays), len(arrays) - self.size
-        self.operations: list[tuple[Callable[..., Any], int, int, int]] | None = None
+        # the shortest rule first: one that contains another as a whole, as theta - eta * v' does, reads its result
         rules: dict[int, sp.Expr] = {}
         for i in sorted(range(self.size), key=lambda i: rec.next_state[i].count_ops()):
             known = {rec.next_state[j]: new[j] for j in rules if not rec.next_state[j].is_Atom}
             rules[i] = rec.next_state[i].subs(known)
         try:
-            polys = {i: sp.Poly(rule, *arrays) for i, rule in rules.items()}
+            polys = {i: sp.Poly(rule, *rec.state, *draws, *new) for i, rule in rules.items()}
         except sp.PolynomialError:
             self._whole = sp.lambdify((rec.parameters, rec.state, draws), rec.next_state, "numpy", cse=True)
             return
-        self.operations, coefficients = [], list[sp.Expr]()
-        reads = [f for poly in polys.values() for powers in poly.monoms() for f, power in enumerate(powers) if power]
-        once = {f for f in reads if reads.count(f) == 1}
-        place = list(range(scratch))  # where the value of each symbol is
-        while polys:
-            i = next(iter(polys))
-            poly = polys.pop(i)
-            own = tuple(int(f == i) for f in range(scratch))
-            readers = sum(powers[i] > 0 and powers != own for powers in poly.monoms())
-            in_place = readers < 2 and not any(later.degree(rec.state[i]) > 0 for later in polys.values())
-            out = place[first + i] = i if in_place else first + i
-            found = -1  # where the sum of the terms so far is
-            # what needs the old state besides, its own term, then the rest, of which plain arrays are added as they are
-            for powers, coefficient in sorted(
-                poly.terms(), key=lambda term: (not term[0][i], term[0] == own, sum(term[0]) + (term[1] != 1) < 2)
-            ):
-                factors = [place[f] for f, power in enumerate(powers) for _ in range(power)]
+        # A value is known by its number: the inputs come first, then what is made; coefficients count from -1 down.
+        made: list[tuple[Callable[..., Any], int, int]] = []
+        coefficients: list[sp.Expr] = []
+        value = dict(enumerate([*range(inputs), *new]))  # of each symbol of a polynomial
+
+        def make(operation: Callable[..., Any], one: int, other: int) -> int:
+            made.append((operation, one, other))
+            return inputs + len(made) - 1
+
+        for i, poly in polys.items():
+            terms = []
+            for powers, coefficient in poly.terms():
+                factors = [value[k] for k, power in enumerate(powers) for _ in range(power)]
                 if coefficient != 1 or not factors:
-                    factors.insert(1, scratch + 1 + len(coefficients))
                     coefficients.append(coefficient)
-                if found < 0:
-                    target = scratch if in_place and powers[i] and powers != own else out
-                else:
-                    target = out if found == scratch else scratch
-                value = factors[0]
-                if target == scratch and self.size <= value < first and value in once and value not in factors[1:]:
-                    target = value  # a draw that nothing else reads
-                for factor in factors[1:]:
-                    self.operations.append((np.multiply, value, factor, target))
-                    value = target
-                if found >= 0:
-                    self.operations.append((np.add, found, value, out))
-                found = value if found < 0 else out
-            if found != out:
-                self.operations.append((_fill, found, found, out))
-        self.operations += [(_fill, k, k, i) for i, k in enumerate(place[first:]) if k != i]
-        self._coefficients = sp.lambdify((rec.parameters,), coefficients, "math")
+                    factors.insert(1, -len(coefficients))
+                terms.append(reduce(partial(make, np.multiply), factors))
+            value[inputs + i] = reduce(partial(make, np.add), terms)
+        self._place(made, [value[inputs + i] for i in range(self.size)])
+        self._coefficients = sp.lambdify((rec.parameters,), coefficients[::-1], "math")
 
-    def prepare(self, parameters: Sequence[float]) -> Sequence[float]:
-        """What a step needs of the parameters: computed again only when the rate changes."""
-        return parameters if self.operations is None else self._coefficients(parameters)
+    def _place(self, made: list[tuple[Callable[..., Any], int, int]], new: list[int]) -> None:
+        """Give each value an array in which nothing is left to be read, its own state's where that can be."""
+        inputs, self.operations = self.arrays, []
+        last = {value: k for k, (_, *operands) in enumerate(made) for value in operands}  # where a value is read last
+        last |= dict.fromkeys(new, len(made))
+        array = dict(enumerate(range(inputs)))
+        free = [k for k in range(inputs) if k not in last]
+        for k, (operation, one, other) in enumerate(made):
+            free += [array[value] for value in {one, other} if value >= 0 and last[value] == k]
+            home = new.index(inputs + k) if inputs + k in new else None
+            out = array[inputs + k] = home if home in free else free[-1] if free else self.arrays
+            if out == self.arrays:
+                self.arrays += 1
+            else:
+                free.remove(out)
+            self.operations.append((operation, array.get(one, one), array.get(other, other), out))
+        # what another state takes over is put aside, before something else is copied over it
+        moves = [(array.get(value, value), i) for i, value in enumerate(new) if array.get(value, value) != i]
+        for k, (source, i) in enumerate(moves):
+            if 0 <= source < self.size:
+                self.operations.append((_copy, source, source, self.arrays))
+                moves[k] = (self.arrays, i)
+                self.arrays += 1
+        self.operations += [(_copy, source, source, i) for source, i in moves]
 
-    def bind(
-        self, prepared: Sequence[float], state: list[Array], draws: list[Array], spare: list[Array]
-    ) -> list[tuple[Callable[..., Any], Any, Any, Any]]:
-        """The operations of one step: the next state goes over the old one; draws and spare arrays are used up."""
+    def bind(self, parameters: Sequence[float], arrays: Sequence[Array]) -> Callable[[], None]:
+        """The step that works on these arrays."""
         if self.operations is None:
-            return [(self._all_at_once, (prepared, state, draws), spare, state)]
+            return partial(self._all_at_once, parameters, arrays[: self.size], arrays[self.size :])
         # an array without dimensions is read faster than a number
-        values = [*state, *draws, *spare, *(np.asarray(c, state[0].dtype) for c in prepared)]
-        return [(operation, values[one], values[other], values[out]) for operation, one, other, out in self.operations]
+        values = [*arrays, *(np.asarray(c, arrays[0].dtype) for c in self._coefficients(parameters))]
+        bound = [(operation, values[one], values[other], values[out]) for operation, one, other, out in self.operations]
 
-    def _all_at_once(self, arguments: tuple[Any, ...], spare: list[Array], state: list[Array]) -> None:
-        for found, new in zip(spare, self._whole(*arguments), strict=False):
-            found[...] = new  # which may be an old state that is about to be written over
-        for old, found in zip(state, spare, strict=False):
-            old[...] = found
+        def step() -> None:
+            for operation, one, other, out in bound:
+                operation(one, other, out)
 
-    def step(self, prepared: Sequence[float], state: list[Array], draws: list[Array], spare: list[Array]) -> None:
-        """One step, after which the next state is in `spare[:size]` and `state` is free; the draws stay."""
-        for operation, one, other, out in self.bind(prepared, state, [draw.copy() for draw in draws], spare):
-            operation(one, other, out)
-        state[:], spare[: self.size] = spare[: self.size], state[:]
+        return step
+
+    def _all_at_once(self, parameters: Sequence[float], state: Sequence[Array], draws: Sequence[Array]) -> None:
+        # a new state may be an old one as it is, which must not be written over before it is copied
+        for old, new in zip(state, [np.array(x) for x in self._whole(parameters, state, draws)], strict=True):
+            old[...] = new
 
 
 @lru_cache(maxsize=256)
@@ -195,15 +197,15 @@ def _block(plan: _Plan, index: int) -> Moments:
     observe = _observer(plan.rec.state, plan.observables)
     size = len(plan.rec.state)
     # one piece of memory, which the allocator keeps for the next block: many small ones would go back to the system
-    arrays = list(np.empty((2 * size + 1 + len(plan.rec.noises), chains), plan.dtype))
-    state, spare, draws = arrays[:size], arrays[size : 2 * size + 1], arrays[2 * size + 1 :]
+    arrays = list(np.empty((stepper.arrays, chains), plan.dtype))
+    state = arrays[:size]
     for array, (law, value) in zip(state, plan.start, strict=True):
         if law is None:
             array[...] = value
         else:
             law.draw(rng, array)  # type: ignore[misc]  # checked by simulate
             array *= value
-    drawing = [(law.draw, out) for out, (_, law) in zip(draws, plan.rec.noises, strict=True)]
+    drawing = [(law.draw, out) for out, (_, law) in zip(arrays[size:], plan.rec.noises, strict=False)]
     rows: list[tuple[Array, Array]] = []
     looks, wanted = set(plan.at), {*plan.at, plan.recall}
     t = 0
@@ -223,12 +225,11 @@ def _block(plan: _Plan, index: int) -> Moments:
     look()
     with np.errstate(all="ignore"):  # divergence is reported by simulate, once
         for steps, parameters in plan.phases:
-            operations = stepper.bind(stepper.prepare(parameters), state, draws, spare)
+            step = stepper.bind(parameters, arrays)
             for _ in range(steps):
                 for draw, out in drawing:
                     draw(rng, out)  # type: ignore[misc]
-                for operation, one, other, out in operations:
-                    operation(one, other, out)
+                step()
                 t += 1
                 if t in wanted:
                     look()
@@ -324,7 +325,7 @@ def simulate(
     last).  The state starts at 0, or where `start` says: a number, or a pair (law, scale) for a random start.
     `recall` is the step at which a `remembering` recursion takes its memory.  `executor` is any
     `concurrent.futures.Executor`; the numbers do not depend on it.  `progress` is called now and then with the number
-    of chains that are done and that of all chains.
+    of chains that are done and that of all chains; `lrtheory.progress_bar` draws them.
 
     Returns a `Simulation`.  Raises `TypeError` for what is no number, `ValueError` for sizes, names or a noise that
     cannot be drawn, and `FloatingPointError` if the chains leave the range of floats.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import sympy as sp
@@ -18,8 +19,8 @@ import sympy as sp
 from .inputs import Array, shown
 from .letters import symbol
 
-# fills `out` with independent draws
-Draw = Callable[[np.random.Generator, Array], None]
+# fills `out`, an array of one dimension, with independent draws; a string, since NumPy loads `random` when asked for
+Draw: TypeAlias = "Callable[[np.random.Generator, Array], None]"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,28 @@ def _any_moment(n: int) -> sp.Expr:
 
 
 def _gaussian_draw(rng: np.random.Generator, out: Array) -> None:
-    rng.standard_normal(out=out, dtype=out.dtype.type)
+    if out.dtype == np.float64:
+        rng.standard_normal(out=out)
+        return
+    # Box & Muller 1958: NumPy takes logarithms and sines of many float32 at once, in less than half the time of its
+    # own normal numbers.  Their last bit may differ from one kind of processor to another.
+    half = -(-out.size // 2)
+    bits = rng.bit_generator.random_raw(half).view(np.uint32)
+    bits >>= 9
+    bits |= 0x3F800000  # the fraction of a number in [1, 2)
+    uniform = bits.view(np.float32)
+    radius, angle = uniform[:half], uniform[half:]
+    np.log(np.subtract(2, radius, out=radius), out=radius)
+    np.sqrt(np.multiply(radius, -2, out=radius), out=radius)
+    angle *= 2 * np.pi
+    one, other = out[:half], out[half:]
+    np.multiply(np.cos(angle, out=one), radius, out=one)
+    np.multiply(np.sin(angle[: other.size], out=other), radius[: other.size], out=other)
 
 
 def _rademacher_draw(rng: np.random.Generator, out: Array) -> None:
     # one random bit each, 64 of them in a word
-    words = rng.integers(0, 1 << 64, -(-out.size // 64), dtype=np.uint64)
+    words = rng.bit_generator.random_raw(-(-out.size // 64))
     signs = np.unpackbits(words.view(np.uint8), count=out.size).view(np.int8)
     signs *= 2
     signs -= 1

@@ -275,16 +275,18 @@ def _block(plan: _Plan, index: int) -> Moments:
     chains = min(BLOCK, plan.chains - index * BLOCK)
     batch, steps, at = plan.sizes
     stepper, size = _stepper(plan.rec), len(plan.rec.state)
-    prepared = stepper.prepare(plan.parameters)
-    state, spare = ([np.zeros(chains) for _ in range(size + more)] for more in (0, 1))
+    arrays = list(np.zeros((stepper.arrays, chains)))
+    step = stepper.bind(plan.parameters, arrays)
     deck = np.repeat(np.array(plan.data)[:, None], chains, axis=1)  # a column for each chain
     for epoch in range(plan.epochs + 1):
         if plan.reshuffle or epoch == 0:
             rng.permuted(deck, axis=0, out=deck)
         for k in range(at if epoch == plan.epochs else steps):
-            stepper.step(prepared, state, list(deck[k * batch : (k + 1) * batch]), spare)
-            state, spare[:size] = spare[:size], state
-    seen = np.array([np.broadcast_to(x, chains) for x in _observer(plan.rec.state, plan.observables)(*state)], float)
+            for draw, drawn in zip(arrays[size:], deck[k * batch : (k + 1) * batch], strict=False):
+                draw[...] = drawn
+            step()
+    observe = _observer(plan.rec.state, plan.observables)
+    seen = np.array([np.broadcast_to(x, chains) for x in observe(*arrays[:size])], float)
     mean = seen.mean(axis=1)
     seen -= mean[:, None]
     return chains, mean[None], (seen @ seen.T)[None]

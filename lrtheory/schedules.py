@@ -18,7 +18,9 @@ from .inputs import Array, affordable, numbers, positive, shown, whole
 Schedule = Callable[[int], float] | Sequence[float] | Array
 
 # float64 numbers in one block of work: small enough for a processor's cache, large enough for NumPy
-_MODES, _BLOCK = 1 << 13, 1 << 16
+_MODES, _BLOCK = 1 << 14, 1 << 16
+# steps times modes that are taken together: 64 factors, none beyond the square of a large step, multiply to a float
+_TOGETHER, _LARGE_STEP = 1 << 12, 100
 # with so few modes a long run of LMS steps is faster through the eigenvectors of one step
 _FEW_MODES = 64
 _MOST_WORK = 1e12  # modes times steps, where each step is taken: about half an hour
@@ -266,20 +268,48 @@ def _independent(lams: Array, variance: Array, moment: Array, values: Array, sta
     """The losses at `looks` of modes that do not know of each other: M' = (1 - eta lam)² M + eta² variance."""
     losses = np.full(looks.size, lams @ moment / 2)
     ends = np.searchsorted(looks, starts, side="right")  # the looks of run r are looks[ends[r] : ends[r + 1]]
-    for r, eta in enumerate(values):
-        here = slice(ends[r], ends[r + 1])
-        if here.start == looks.size:
-            break
-        x, forced = eta * lams, eta**2 * variance
-        if starts[r + 1] == starts[r] + 1:
-            moment = (1 - x) ** 2 * moment + forced
-            if here.start < here.stop:
-                losses[here] = lams @ moment / 2
+    longer = np.append(np.flatnonzero(np.diff(starts) > 1), values.size)  # runs of more than one step
+    r = 0
+    while r < values.size and ends[r] < looks.size:
+        upto = max(longer[np.searchsorted(longer, r)], r + 1)  # single steps are taken together
+        here, run = slice(ends[r], ends[upto]), starts[[r, upto]]
+        if run[1] - run[0] == upto - r:
+            etas = values[r:upto][: looks[-1] - run[0]]
+            losses[here], moment = _single_steps(etas, lams, variance, moment, looks[here] - run[0] - 1)
         else:
+            x, forced = values[r] * lams, values[r] ** 2 * variance
             with np.errstate(divide="ignore"):
                 log = 2 * np.log1p(np.where(x < 1, -x, x - 2))
-            losses[here], moment = _relax(log, x * (2 - x), lams / 2, moment, forced, looks[here], starts[r : r + 2])
+            losses[here], moment = _relax(log, x * (2 - x), lams / 2, moment, forced, looks[here], run)
+        r = upto
     return losses
+
+
+def _single_steps(etas: Array, lams: Array, variance: Array, moment: Array, looks: Array) -> tuple[Array, Array]:
+    """The losses after the steps `looks` (0: the first) of these rates, and the moments in the end."""
+    losses, rows = np.empty(etas.size), min(_TOGETHER // lams.size, 64)
+    if rows < 8 or lams.max() * etas.max() > _LARGE_STEP:
+        moment, kept, wanted = moment.copy(), np.empty_like(lams), set(looks.tolist())
+        noise = variance[0] if np.all(variance == variance[0]) else variance  # a number takes less time
+        for t, eta in enumerate(etas):
+            np.subtract(1, np.multiply(lams, eta, out=kept), out=kept)
+            np.multiply(moment, np.square(kept, out=kept), out=moment)
+            np.add(moment, eta**2 * noise, out=moment)
+            if t in wanted:
+                losses[t] = lams @ moment / 2
+        return losses[looks], moment
+    for first in range(0, etas.size, rows):  # few modes: the steps of a block at once, by doubling
+        block = etas[first : first + rows, None]
+        kept, added = (1 - block * lams) ** 2, block**2 * variance  # by the last step, two steps, four …
+        span = 1
+        while span < len(block):
+            added[span:] += kept[span:] * added[:-span]
+            kept[span:] *= kept[:-span].copy()
+            span *= 2
+        moments = kept * moment + added
+        losses[first : first + rows] = moments @ lams / 2
+        moment = moments[-1]
+    return losses[looks], moment
 
 
 def _coupled(

@@ -33,6 +33,15 @@ def test_progress_counts_the_chains_up_to_all_of_them():
     assert told == sorted(told) and len(told) == 5
 
 
+def test_the_bar_fills_and_goes_away(capsys):
+    simulated(progress=lr.progress_bar)
+    drawn = capsys.readouterr().err.split("\r")
+    bars = [text.strip() for text in drawn if text.strip()]
+    assert len(bars) == 4 and bars == sorted(bars, key=lambda bar: bar.count("#"))
+    assert bars[1] == f"[{'#' * 13}{'.' * 17}] {4 * monte_carlo.BLOCK:,}/{CHAINS:,}"
+    assert drawn[-2].isspace() and drawn[-1] == ""
+
+
 def test_a_step_in_place_reads_the_old_state_where_the_rule_does():
     def crossed(theta, v, *, grad, eta):  # each new state reads both old ones
         return v + eta * theta**2, theta - eta * grad(theta) * v
@@ -50,10 +59,11 @@ def test_a_step_in_place_reads_the_old_state_where_the_rule_does():
             letters = (*rec.parameters, *rec.state, *(s for s, _ in rec.noises))
             whole = sp.lambdify(letters, rec.next_state, "math")
             expected = np.transpose([whole(*parameters, *state[:, k], *draws[:, k]) for k in range(3)])
-            spare = [np.full(3, np.nan) for _ in range(len(rec.state) + 1)]
             stepper = monte_carlo._stepper(rec)
-            stepper.step(stepper.prepare(parameters), list(state), list(draws), spare)
-            np.testing.assert_allclose(spare[:-1], expected, rtol=1e-10)
+            arrays = np.full((stepper.arrays, 3), np.nan)
+            arrays[: len(state)], arrays[len(state) : len(state) + len(draws)] = state, draws
+            stepper.bind(parameters, list(arrays))()
+            np.testing.assert_allclose(arrays[: len(state)], expected, rtol=1e-10)
 
 
 def test_a_cluster_gives_the_same_numbers_even_if_a_worker_is_killed():

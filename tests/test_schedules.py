@@ -76,6 +76,20 @@ def test_modes_and_looks_are_worked_on_in_blocks(monkeypatch):
     np.testing.assert_allclose(expected_loss(schedules.drop(0.5, 0.1, 60), lams, lams, 1, 100), whole, rtol=1e-13)
 
 
+def test_single_steps_are_taken_together_with_one_result(monkeypatch):
+    # 150 rates, none twice in a row; the largest step multiplies the square of a mode by 1e8, the next ones shrink it
+    rates = [F(1, 3 + k % 11) for k in range(70)] + [F(10_001), F(1, 7)] + [F(k % 2 + 1, 3) for k in range(78)]
+    noise, at = [F(1), F(0), F(2, 3)], [0, 1, 63, 64, 65, 71, 149, 150]
+    for largest in (rates[70], F(2)):
+        tame = [min(rate, largest) for rate in rates]
+        exact = stepped(tame, LAMS, noise, [F(1)] * 3, "additive")[at]
+        for together in (schedules._TOGETHER, 0):
+            monkeypatch.setattr(schedules, "_TOGETHER", together)
+            found = expected_loss(floats(tame), floats(LAMS), floats(noise), 1, 150, at=at)
+            np.testing.assert_allclose(found, exact, rtol=1e-12)
+        monkeypatch.undo()
+
+
 def test_a_schedule_of_pieces_is_the_same_as_its_rates():
     for schedule in (schedules.drop(0.5, 0.05, 4), schedules.drop(0.5, 0.05, 0), piecewise([1, 0.5, 0.1], [3, 0, 9])):
         rates = schedules.rates(schedule, 9)
