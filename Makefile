@@ -44,7 +44,11 @@ check: $(READY)  ## Check every claim of the ledger
 	$(PYTHON) -m lrtheory check
 
 bench: $(READY)  ## Time the package and the book, beside what one would pick instead
-	$(PYTHON) tests/bench.py
+	[ -x $(BUILD)/bench/bin/python ] || $(PYTHON) -m venv $(BUILD)/bench
+	$(BUILD)/bench/bin/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['bench'], sep='\n')" > $(BUILD)/bench/extra.txt
+	$(BUILD)/bench/bin/python -m pip install --quiet -r $(BUILD)/bench/extra.txt
+	$(BUILD)/bench/bin/python tests/bench.py
 
 networks: $(READY)  ## Train the networks of the chapter "Real networks" again (about 15 minutes)
 	$(PYTHON) book/networks.py

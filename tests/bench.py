@@ -1,6 +1,6 @@
 """How fast the package is, next to what else a reader could use, as ratios in one run; `make bench` writes the table.
 
-    python tests/bench.py                    every part but the book, into book/speed.json
+    python tests/bench.py                    every part, into book/speed.json
     python tests/bench.py simulate curves    only these parts; the others keep their last numbers
 
 Contenders take turns, round by round, so that a slow moment of the machine hits all of them; a ratio is taken within
@@ -248,15 +248,17 @@ def seconds(run: Callable[[], Any], rounds: int = 3) -> float:
 def part_curves() -> list[dict[str, Any]]:
     """`expected_loss` after all steps: a schedule of one drop, and a cosine, whose rate changes at every step.
 
-    `simulated` is how long `simulate` would take for the same loss with a standard error of 1 %: a mean of squares of
-    a Gaussian needs 20,000 chains for each curvature; the speed is measured here.
+    `simulated` is how long `simulate` takes for the same loss with a standard error of 1 %: a mean of squares of a
+    Gaussian needs 20,000 chains for each curvature.  It is measured where that takes seconds, and `estimated` from the
+    speed there elsewhere.
     """
-    rec, chains = RULES["SGD"], 1 << 18
-    speed = STEPS * chains / seconds(lambda: simulate(rec, settings(rec), STEPS, chains))
+    rec, enough = RULES["SGD"], 20_000
+    speed = 0.0
     rows = []
     for modes in (10, 1_000, 100_000, 1_000_000):
         lams = np.geomspace(1e-3, 1, modes)
         for steps in (100, 10_000, 1_000_000):
+            drop, work = lr.schedules.drop(0.5, 0.05, steps // 2), modes * steps
 
             def exact(schedule, lams=lams, steps=steps):
                 return lr.expected_loss(schedule, lams, 1.0, 1.0, steps, at=[steps])[0]
@@ -268,45 +270,72 @@ def part_curves() -> list[dict[str, Any]]:
                     moment = (1 - eta * lams) ** 2 * moment + eta**2
                 return lams @ moment / 2
 
-            drop, work = lr.schedules.drop(0.5, 0.05, steps // 2), modes * steps
+            def simulated(lams=lams, steps=steps, drop=drop):
+                at = {"eta": lr.schedules.rates(drop, steps), "sigma": 1}
+                runs = [simulate(rec, at | {"lam": lam}, steps, enough, start={"theta": 1}) for lam in lams]
+                return sum(lam * run[rec.state[0] ** 2][0] for lam, run in zip(lams, runs, strict=True)) / 2
+
             cosine = lr.schedules.cosine(0.5, steps)
             if work <= 10**7 and steps <= 10**4:
                 assert abs(exact(drop) / naive() - 1) < 1e-9
-            few = work <= 3 * 10**8 and steps <= 10**5
+            few = work <= 3 * 10**8
+            measured = None
+            if work <= 10**4:
+                assert abs(simulated() / exact(drop) - 1) < 0.05
+                measured = seconds(simulated, 1)
+                speed = enough * work / measured
             rows.append({
                 "curvatures": modes, "steps": steps,
                 "drop": seconds(partial(exact, drop)),
                 "cosine": seconds(partial(exact, cosine), 1) if few else None,
                 "naive": seconds(naive, 1) if few else None,
-                "simulated": float(f"{20_000 * work / speed:.3g}"),
+                "simulated": measured, "estimated": float(f"{enough * work / speed:.3g}"),
             })  # fmt: skip
     return rows
 
 
 def part_least_squares() -> list[dict[str, Any]]:
-    """One step of the exact moments, the long run, and the moments of one step summed sample by sample."""
-    rows = []
+    """One step of the exact moments, the long run, and what one would do instead.
+
+    That is one step summed sample by sample (of the larger models a part of the samples, scaled up), and one step of as
+    many runs as it takes to know the loss to 1 %, from the scatter of a thousand.
+    """
+    rows, runs = [], 1000
     for d in (10, 30, 100, 300, 1000):
         rng = np.random.default_rng(d)
         X, steps = rng.normal(size=(2 * d, d)), 20 if d < 300 else 2
-        model = lr.LeastSquares(X, X @ rng.normal(size=d) + rng.normal(size=2 * d))
+        y = X @ rng.normal(size=d) + rng.normal(size=2 * d)
+        model = lr.LeastSquares(X, y)
         start = time.perf_counter()
         eta = model.stability_limit() / 4
         model.stationary_excess(eta)
         long_run = time.perf_counter() - start
+        few = X[: max(4, 10**7 // d**2)]
         P = np.eye(d)
 
-        def sample_by_sample(X=X, P=P, eta=eta):
+        def sample_by_sample(few=few, P=P, eta=eta):
             total = np.zeros_like(P)
-            for x in X:
+            for x in few:
                 Px = P @ x
                 total += P - eta * (np.outer(x, Px) + np.outer(Px, x)) + eta**2 * (x @ Px) * np.outer(x, x)
-            return total / len(X)
+            return total / len(few)
 
-        along = seconds(lambda: model.excess_along([eta] * steps, np.zeros(d)), 1) / steps  # noqa: B023
+        def simulated(X=X, y=y, model=model, eta=eta, steps=steps, rng=rng):
+            theta = np.tile(model.minimum, (runs, 1))
+            for _ in range(steps):
+                picked = rng.integers(len(X), size=runs)
+                x = X[picked]
+                theta -= eta * x * (np.einsum("ij,ij->i", x, theta) - y[picked])[:, None]
+            return np.mean(((theta - model.minimum) @ X.T) ** 2, axis=1) / 2
+
+        along = seconds(lambda: model.excess_along([eta] * steps, model.minimum), 1) / steps  # noqa: B023
+        loss = simulated()
+        scatter, exact = loss.std() / loss.mean(), model.excess_along([eta] * steps, model.minimum)[-1]
+        assert abs(loss.mean() / exact - 1) < 5 * scatter / runs**0.5
         rows.append({
             "inputs": d, "samples": 2 * d, "step": float(f"{along:.3g}"), "long run": float(f"{long_run:.3g}"),
-            "sample by sample": seconds(sample_by_sample, 1),
+            "sample by sample": float(f"{seconds(sample_by_sample, 1) * len(X) / len(few):.3g}"),
+            "simulated": float(f"{seconds(simulated, 1) / steps * (scatter / 0.01) ** 2 / runs:.3g}"),
         })  # fmt: skip
     return rows
 
@@ -337,6 +366,13 @@ def part_cluster() -> list[dict[str, Any]]:
     return rows
 
 
+def part_work() -> list[dict[str, Any]]:
+    """The chain-steps that the check of each claim simulates; `before` was counted once, and is kept."""
+    before = {row["claim"]: row["before"] for row in kept_parts().get("work", {}).get("rows", [])}
+    counts = {id: lr.check(id).chain_steps for id in lr.claims()}
+    return [{"claim": id, "before": before.get(id), "steps": n} for id, n in counts.items() if n or before.get(id)]
+
+
 def of_another_file(module: str) -> Callable[[], list[dict[str, Any]]]:
     def part() -> list[dict[str, Any]]:
         if not importlib.util.find_spec(module):
@@ -352,8 +388,9 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "curves": part_curves,
     "least_squares": part_least_squares,
     "cluster": part_cluster,
+    "work": part_work,
     "symbolic": of_another_file("bench_symbolic"),
-    "book": of_another_file("bench_book"),  # minutes: only when asked for
+    "book": of_another_file("bench_book"),
 }
 
 
@@ -370,11 +407,15 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "cores": CORES, "versions": versions}
 
 
+def kept_parts() -> dict[str, Any]:
+    return json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+
+
 def main(names: list[str]) -> None:
     if unknown := set(names) - set(PARTS):
         sys.exit(f"no part {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
-    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    for name in names or [n for n in PARTS if n != "book"]:
+    kept = kept_parts()
+    for name in names or PARTS:
         start = time.perf_counter()
         rows = PARTS[name]()
         if not rows:
