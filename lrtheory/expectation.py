@@ -53,6 +53,13 @@ class Run:
     where: tuple[tuple[str, sp.Expr], ...]
     settle: int  # steps that stand for oo in a simulation of a rule that is not affine
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, tuple) or len(self.rule) != 2:
+            raise TypeError(
+                f"rule = {shown(self.rule)}: give a pair (optimizer, landscape), for instance "
+                "(lrtheory.optimizers.sgd, lrtheory.landscapes.quadratic())"
+            )
+
     @property
     def recursion(self) -> Recursion:
         return _traced(*self.rule).where(dict(self.where))

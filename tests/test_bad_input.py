@@ -315,6 +315,7 @@ CASES = {
         "None is no formula: write it with",
     ),
     "no goal": (lambda: steps_until(3, rule=LMS), TypeError, "the goal 3 is not an inequality in the state: write one"),
+    "no pair": (lambda: E(THETA, rule=3), TypeError, "rule = 3: give a pair (optimizer, landscape), for instance"),
     "no phase": (lambda: E(THETA, 3), TypeError, "3 is no phase: give a pair (rate, steps), for instance (eta, 10)"),
     # exact methods
     "float for exact": (lambda: lr.enumerate_paths(COIN, AT, 2), TypeError, "for instance Fraction(1, 2)"),

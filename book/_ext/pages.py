@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import re
 import shutil
+from difflib import get_close_matches
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 from docutils import nodes
+from sphinx.util import logging
+
+import lrtheory as lr
 
 # What tex-chtml.js may load, relative to MathJax's folder
 MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
+
+
+def slips_of_citation(book: Path) -> list[str]:
+    """Claims that a page cites and that do not exist, and claims that no page shows."""
+    pages = {path.name: path.read_text(encoding="utf-8") for path in sorted(book.glob("*.md"))}
+    chapters = list(dict.fromkeys(id.split(".")[0] for id in lr.claims()))
+    # as the pages write them: in quotes, or in backticks
+    citation = re.compile(rf"(?<=[\"'`])(?:{'|'.join(chapters)})\.(?!(?:md|py)\b)[a-z_0-9]+\b")
+    cited = {name: set(citation.findall(text)) for name, text in pages.items()}
+    slips = []
+    for name, ids in cited.items():
+        for id in sorted(ids - lr.claims().keys()):
+            close = get_close_matches(id, lr.claims(), 1) or ["python -m lrtheory claims lists them"]
+            slips.append(f"book/{name} cites the claim {id}, which does not exist: write another one ({close[0]})")
+    # "Also known", at the end of a chapter, shows in a loop what its argument did not
+    looped = {c for c in chapters if f'chapter == "{c}"' in pages.get(f"{c}.md", "")}
+    for id in lr.claims():
+        if id.split(".")[0] not in looped and not any(id in ids for ids in cited.values()):
+            slips.append(f"the claim {id} is on no page: cite it in book/{id.split('.')[0]}.md, or remove it")
+    return slips
+
+
+def warn_of_slips(app) -> None:
+    for slip in slips_of_citation(Path(app.srcdir)):
+        logging.getLogger(__name__).warning(slip)
 
 
 def add_figure_assets(app) -> None:
@@ -103,6 +132,7 @@ def finish(app, exception) -> None:
 
 
 def setup(app) -> dict[str, bool]:
+    app.connect("builder-inited", warn_of_slips)
     app.connect("builder-inited", add_figure_assets)
     app.connect("doctree-resolved", offer_figure_files)
     app.connect("html-page-context", offer_notebook)
