@@ -392,6 +392,7 @@ def enumerated(expr: sp.Expr, settings: Mapping[str, Any]) -> sp.Expr:
 # the share of its start that a chain has kept when it counts as settled; the standard error of two million chains is
 # 7e-4 of what one chain scatters
 _LEFT = 1e-8
+_LOOKS = 18  # in as many steps again: about one for each time in which the slowest moment forgets itself by a factor e
 
 
 @dataclass(frozen=True)
@@ -437,6 +438,7 @@ class _Course:
     at: dict[str, float]
     etas: list[float]
     settles: bool  # an endless phase first, so that it may as well be longer
+    window: int  # over how many of the last steps it may be averaged
     recall: int | None  # the step at which a memory is taken
     start: dict[sp.Symbol, Any]
     seen: list[sp.Expr]
@@ -454,7 +456,7 @@ def _course(run: Run, observables: Sequence[sp.Expr], settings: Mapping[str, Any
     settles = run.phases[0][1] is sp.oo and _Algebra(rec).affine
     rates = tuple(float(exact_value(rate, settings)) for rate, _ in run.phases)
     etas: list[float] = []
-    recall = 0
+    recall = window = 0
     for eta, (_, steps) in zip(rates, run.phases, strict=True):
         recall = len(etas)
         if steps is not sp.oo:
@@ -462,6 +464,9 @@ def _course(run: Run, observables: Sequence[sp.Expr], settings: Mapping[str, Any
         else:
             count = _settling_steps(rec.where(at), rates, tuple(seen)) if settles else run.settle
         etas += [eta] * count
+    if settles and len(rates) == 1:  # the long run goes on: as many steps again tell more than as many runs
+        window = len(etas)
+        etas += etas
     remember = any(WAS in o.free_symbols for o in observables)
     start: dict[sp.Symbol, Any] = {}
     for x, value in run.starts.items():
@@ -469,7 +474,7 @@ def _course(run: Run, observables: Sequence[sp.Expr], settings: Mapping[str, Any
             start[x] = (phase, float(exact_value(value.width, settings)))
         elif not settles:
             start[x] = float(exact_value(value, settings))
-    return _Course(rec, at, etas, settles, recall if remember else None, start, seen)
+    return _Course(rec, at, etas, settles, window, recall if remember else None, start, seen)
 
 
 def _simulate(courses: Sequence[_Course], chains: int, seed: int, executor: Executor | None) -> Sample:
@@ -492,7 +497,7 @@ def _simulate(courses: Sequence[_Course], chains: int, seed: int, executor: Exec
         rec.noises,
         tuple(f.xreplace(copy) for copy in own for f in rec.next_state),
     )
-    steps, recall = len(courses[0].etas), courses[0].recall
+    steps, recall, window = len(courses[0].etas), courses[0].recall, min(course.window for course in courses)
     result = monte_carlo.simulate(
         joint if recall is None else joint.remembering(),
         at,
@@ -502,6 +507,8 @@ def _simulate(courses: Sequence[_Course], chains: int, seed: int, executor: Exec
         executor,
         observables=tuple(dict.fromkeys(seen)),
         start=start,
+        at=range(steps - window, steps + 1, max(1, window // _LOOKS)),
+        average=window > 0,
         recall=recall,
     )
     return Sample.last(result, seen, chains * steps * len(courses))

@@ -167,6 +167,7 @@ class _Plan:
     observables: tuple[sp.Expr, ...]
     phases: tuple[tuple[int, tuple[float, ...]], ...]  # (steps, parameters): constant runs of the schedule
     at: tuple[int, ...]
+    average: bool
     start: tuple[tuple[Noise | None, float], ...]
     recall: int | None
     seed: int
@@ -209,15 +210,20 @@ def _block(plan: _Plan, index: int) -> Moments:
     rows: list[tuple[Array, Array]] = []
     looks, wanted = set(plan.at), {*plan.at, plan.recall}
     t = 0
+    total = np.zeros((len(plan.observables), chains))
 
     def look() -> None:
-        nonlocal t
         if t == plan.recall:  # a remembering recursion: the second half of the state recalls the first
             for new, old in zip(state[size // 2 :], state[: size // 2], strict=True):
                 new[...] = old
         if t in looks:
             with np.errstate(all="ignore"):
                 seen = np.array([np.broadcast_to(x, chains) for x in observe(*state)], dtype=float)
+            if plan.average:
+                total[...] += seen
+                if t < plan.at[-1]:
+                    return
+                seen = total / len(plan.at)
             mean = seen.mean(axis=1)
             seen -= mean[:, None]
             rows.append((mean, seen @ seen.T))
@@ -314,6 +320,7 @@ def simulate(
     observables: Sequence[sp.Expr] | None = None,
     start: Mapping[sp.Symbol | str, Any] | None = None,
     at: Sequence[int] | None = None,
+    average: bool = False,
     recall: int | None = None,
     dtype: str = "float64",
     progress: Callable[[int, int], Any] | None = None,
@@ -322,7 +329,9 @@ def simulate(
 
     `parameters` are numbers; one that is a sequence of `steps` values is a schedule.  `observables` are
     expressions in the state (default: each state and its square), looked at after the steps `at` (default: the
-    last).  The state starts at 0, or where `start` says: a number, or a pair (law, scale) for a random start.
+    last); with `average` they are averaged over these looks in each run: a time average, whose standard error is
+    honest since the runs are independent.  The state starts at 0, or where `start` says: a number, or a pair
+    (law, scale) for a random start.
     `recall` is the step at which a `remembering` recursion takes its memory.  `executor` is any
     `concurrent.futures.Executor`; the numbers do not depend on it.  `dtype` "float32" more than halves the time of
     normal noise; the last bits may then depend on the kind of processor.  `progress` is called now and then with the
@@ -389,6 +398,7 @@ def simulate(
         seen,
         _constant_runs(list(zip(*columns, strict=True))),
         looks,
+        bool(average),
         starts,
         recall,
         seed,
@@ -401,4 +411,4 @@ def simulate(
             f"the chains left the range of floats within {steps} steps at "
             f"{', '.join(f'{s} = {v}' for s, v in values.items())}: choose a stable rate or fewer steps"
         )
-    return Simulation(seen, looks, count, means, spread / (count * (count - 1)))
+    return Simulation(seen, looks[-1:] if average else looks, count, means, spread / (count * (count - 1)))
