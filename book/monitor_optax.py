@@ -8,7 +8,7 @@ def make_step(loss, rate, momentum=None):
 
     @jax.jit
     def step(params, state, batch):
-        gradient = jax.grad(loss)(params, batch)  # weight decay belongs into the loss
+        gradient = jax.grad(loss)(params, batch)  # weight decay belongs in the loss
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, gradient
 

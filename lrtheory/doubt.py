@@ -79,7 +79,7 @@ class Verdict:
 
     `made` counts the mutants that differ from the formula, `killed` how many each experiment told apart; `far` counts
     those that differ by more than 5 % at the settings, and `survivors` are those among them that no experiment told
-    apart.
+    apart; `near` counts the others that no experiment told apart.
     """
 
     claim: Claim
@@ -89,13 +89,14 @@ class Verdict:
     killed: Mapping[str, int]
     far: int
     survivors: tuple[sp.Expr, ...]
+    near: int
     chains: int
     chain_steps: int
     threshold: float
 
     @property
     def located(self) -> bool:
-        """Whether the claim is a root or a minimum; its mutants are left to enumeration, since each needs a run."""
+        """Whether the claim is a root or a minimum."""
         return isinstance(self.claim.relation, (Root, Minimum))
 
     @property
@@ -112,7 +113,8 @@ class Verdict:
             rows.append((f"rival: {r.rival.story}", found, "rejected" if r.rejected else "NOT REJECTED"))
         if self.made:
             kills = ", ".join(f"{n} by {kind}" for kind, n in self.killed.items())
-            rows.append(("mutants", f"{self.made} made; told apart: {kills or 'none'}", f"{len(self.survivors)} left"))
+            left = f"{len(self.survivors)} left" + (f", {self.near} too near" if self.near else "")
+            rows.append(("mutants", f"{self.made} made; told apart: {kills or 'none'}", left))
         return rows
 
     def __str__(self) -> str:
@@ -481,31 +483,36 @@ class _Doubt:
             exactly = bool(np.all(np.abs(wrong - np.asarray(expected)) > tolerance * np.abs(expected)))
         return Rejection(rival, z, exactly, self.threshold)
 
-    def mutants(self, kinds: Mapping[str, Witness]) -> tuple[int, dict[str, int], int, list[sp.Expr]]:
-        """How many were made, killed by each experiment, and far from the formula; and which of these survived."""
+    def mutants(self, kinds: Mapping[str, Witness]) -> tuple[int, dict[str, int], int, list[sp.Expr], int]:
+        """How many were made, killed by each experiment, and far from the formula; which of these survived, and how
+        many of the others.
+        """
         formula = self.claim.formula
         if formula is None or self.claim.given or not kinds.keys() & {"enumeration", "simulation"}:
-            return 0, {}, 0, []
+            return 0, {}, 0, [], 0
         different = _other_mutants(formula)
         killed = {kind: 0 for kind in ("enumeration", "simulation") if kind in kinds}
-        survivors, far = [], 0
+        if isinstance(self.relation, (Root, Minimum)):  # the simulation would need a run for each
+            killed.pop("simulation", None)
+        survivors, far, near = [], 0, 0
         for mutant in different:
             value = self.at(mutant)
             number = float(value) if value.is_number and value.is_finite and value.is_real else math.inf
             told = [kind for kind in killed if self._kills(kind, mutant, number)]
             for kind in told:
                 killed[kind] += 1
-            if abs(number - float(self.value)) > 0.05 * abs(float(self.value)):
-                far += 1
-                if not told:
-                    survivors.append(mutant)
-        return len(different), killed, far, survivors
+            is_far = abs(number - float(self.value)) > 0.05 * abs(float(self.value))
+            far += is_far
+            if not told and is_far:
+                survivors.append(mutant)
+            near += not told and not is_far
+        return len(different), killed, far, survivors, near
 
     def _kills(self, kind: str, mutant: sp.Expr, number: float) -> bool:
         if not math.isfinite(number):
             return True
         if isinstance(self.relation, (Root, Minimum)):
-            return kind == "enumeration" and self.exactly_false(mutant)  # the simulation would need a run for each
+            return self.exactly_false(mutant)
         if isinstance(self.relation, Order):
             if kind == "enumeration":
                 return self.exactly_false(mutant)
@@ -622,9 +629,10 @@ def check(
     found = (getattr(doubt, kind)() for kind in WITNESSES if kind in witnesses)
     kinds = {w.kind: w for w in found if w is not None}
     rivals = tuple(doubt.reject(rival, kinds) for rival in claim.rivals)
-    made, killed, far, survivors = doubt.mutants(kinds)
+    made, killed, far, survivors, near = doubt.mutants(kinds)
     work = doubt.chains, doubt.chain_steps
-    return Verdict(claim, tuple(kinds.values()), rivals, made, killed, far, tuple(survivors), *work, doubt.threshold)
+    heard = tuple(kinds.values())
+    return Verdict(claim, heard, rivals, made, killed, far, tuple(survivors), near, *work, doubt.threshold)
 
 
 def miss(claim: Claim, rival: Rival) -> float | None:
@@ -663,13 +671,14 @@ def summary(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
     if weakest is not None:
         rows.append(("standard errors to the nearest rival that was simulated", f"{weakest:.1f}"))
     for kind in ("enumeration", "simulation"):
-        tried = [v for v in verdicts if kind in v.killed and (kind == "enumeration" or not v.located)]
+        tried = [v for v in verdicts if kind in v.killed]
         killed, made = (sum(n) for n in ([v.killed[kind] for v in tried], [v.made for v in tried]))
         rows.append((f"mutants told apart by {kind}", f"{killed} of {made}"))
     if far:
         rows.append(
             ("mutants that differ by more than 5 %, told apart", f"{far - left} of {far} ({1 - left / far:.1%})")
         )
+        rows.append(("mutants nearer than that, told apart by nothing", str(sum(v.near for v in verdicts))))
     if largest is not None:
         rows.append(("standard errors off, at most; the bound", f"{largest:.2f}; {verdicts[0].threshold:.2f}"))
     rows.append(("steps simulated", f"{sum(v.chain_steps for v in verdicts):,}"))

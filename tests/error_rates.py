@@ -75,7 +75,7 @@ def one_seed(seed: int, ids: Sequence[str]) -> Record:
                 "rivals": [_bounded(r.z) for r in verdict.rivals if r.z is not None],
                 "missed": [r.z is not None and not r.rejected for r in verdict.rivals],
                 # the mutants of a root or a minimum are left to enumeration
-                "mutants": [0, 0] if verdict.located else [verdict.made, verdict.killed.get("simulation", 0)],
+                "mutants": [verdict.made, verdict.killed["simulation"]] if "simulation" in verdict.killed else [0, 0],
             }
     made = time.strftime("%Y-%m-%d", time.gmtime())
     return {"seed": seed, "state": package, "made": made, "cpu": time.process_time() - start, "claims": heard}

@@ -87,3 +87,17 @@ def test_the_squared_gradients_give_the_win_though_the_run_is_not_at_rest(data, 
     assert at_rest < 0.7 * win
     # at rest the reading is exact
     assert HIGH * curves[2][-1] / 4 == pytest.approx(model.stationary_excess(HIGH), rel=1e-3)
+
+
+def test_an_integer_seed_repeats_the_order_of_the_rows(data):
+    """What the chapter says of scikit-learn: a generator goes on, an integer deals the same order at each call."""
+    from sklearn.linear_model import SGDRegressor
+
+    X, y, start = data
+    for state, same in ((0, True), (np.random.RandomState(0), False), (None, False)):
+        sgd = SGDRegressor(penalty=None, learning_rate="constant", eta0=HIGH, random_state=state)
+        ends = []
+        for _ in range(2):
+            sgd.coef_, sgd.intercept_ = start.copy(), np.zeros(1)
+            ends.append(sgd.partial_fit(X, y).coef_.copy())
+        assert np.array_equal(*ends) == same

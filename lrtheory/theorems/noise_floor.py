@@ -102,6 +102,7 @@ autocovariance = Claim(
     formula=variance.formula * (1 - eta * lam) ** lag,
     about=E(theta * theta_was, (eta, oo), (eta, lag)),
     conditions=(STABLE,),
+    rivals=(Rival(variance.formula * (1 - eta * lam) ** (2 * lag), "the memory of the loss"),),
     settings=AT | {"lag": 2},
     source="The first-order autoregression {cite:p}`box1970time`.",
 )
@@ -113,6 +114,10 @@ relaxation_time = Claim(
     formula=-1 / sp.log(sp.Abs(1 - eta * lam)),
     about=-1 / sp.log(sp.Abs(E(theta, (eta, 1)) / theta0)),
     conditions=(STABLE,),
+    rivals=(
+        Rival(-1 / (2 * sp.log(sp.Abs(1 - eta * lam))), "the relaxation time of the loss"),
+        Rival(1 / (eta * lam), "the limit of small rates"),
+    ),
     settings=AT | {"theta0": 2},
     source="The first-order autoregression {cite:p}`box1970time`.",
 )
@@ -186,7 +191,13 @@ steps_to_reach = Claim(
             "the relaxation time of the parameter",
         ),
     ),
-    settings=AT | {"eta": half, "theta0": 4, "target": sp.Rational(27, 32)},
+    # the loss after eight steps, near the floor
+    settings=AT
+    | {
+        "eta": sp.Rational(1, 4),
+        "theta0": 8,
+        "target": sp.Rational(4, 13) + sp.Rational(620, 13) * sp.Rational(5, 8) ** 16,
+    },
     source="Solved from the loss after t steps.",
 )
 

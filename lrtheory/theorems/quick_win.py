@@ -11,7 +11,7 @@ from .noise_floor import loss
 eta1, eta2, lam, sigma, k, tau, x, theta0 = symbols("eta1 eta2 lam sigma k tau x theta0")
 eta, G, C, M = symbols("eta mean_squared_gradient noise_variance second_moment")
 oo, half = sp.oo, sp.Rational(1, 2)
-AT = {"eta1": 1, "eta2": sp.Rational(1, 4), "lam": sp.Rational(3, 2), "sigma": 2}
+AT = {"eta1": sp.Rational(3, 5), "eta2": sp.Rational(1, 4), "lam": sp.Rational(3, 2), "sigma": 2}
 
 STABLE_BEFORE = Condition(eta1 * lam < 2, "the run before the drop would diverge; lower eta1 below 2/lam")
 STABLE_AFTER = Condition(eta2 * lam < 2, "the run after the drop would diverge; lower eta2 below 2/lam")
@@ -96,6 +96,7 @@ best_next_gain = Claim(
     formula=1 - eta1 * lam / 2,
     about=after_drop(eta1 / 2, 1) / E(loss, (eta1, oo)),
     conditions=(STABLE_BEFORE,),
+    rivals=(Rival(sp.Rational(1, 2), "half of the floor, as half of the rate"),),
     settings=AT,
     source="The half rule put into the loss after one step.",
 )

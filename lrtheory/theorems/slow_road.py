@@ -81,7 +81,7 @@ gap = Claim(
         ),
     ),
     settings={
-        "eta1": 1,
+        "eta1": R(4, 5),
         "eta2": R(1, 4),
         "lam_fast": R(3, 2),
         "lam_slow": R(1, 5),
@@ -320,13 +320,13 @@ best_steps_after_drop = Claim(
     outside_source="every whole number of steps, tried",
     rivals=(Rival(horizon / 2, "half of the run"), Rival(horizon, "from the start")),
     settings={
-        "eta1": R(1, 2),
-        "eta2": R(1, 8),
-        "lam_fast": R(3, 2),
-        "lam_slow": R(1, 2),
+        "eta1": R(2, 5),
+        "eta2": R(1, 5),
+        "lam_fast": R(1, 2),
+        "lam_slow": R(1, 10),
         "sigma": 2,
-        "slow_excess0": 4,
-        "horizon": 7,
+        "slow_excess0": 1,
+        "horizon": 13,
     },
     source="The minimum of the loss at the horizon over the step of the drop, clipped to the run.",
 )
