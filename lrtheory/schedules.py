@@ -235,7 +235,7 @@ def expected_loss(
         )
     values, starts = _runs(schedule, steps)
     wanted = np.arange(steps + 1) if at is None else np.atleast_1d(numbers("at", at))
-    if wanted.size == 0 or wanted.min() < 0 or wanted.max() > steps or np.any(wanted != np.floor(wanted)):
+    if wanted.size == 0 or np.any((wanted < 0) | (wanted > steps)) or np.any(wanted != np.floor(wanted)):
         raise ValueError(f"at = {shown(at)}: give whole steps between 0 and {steps}")
     looks, back = np.unique(wanted.astype(int), return_inverse=True)
     if model == "lms" and lams.size > _FEW_MODES and lams.size * float(looks[-1]) > _MOST_WORK:

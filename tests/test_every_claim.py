@@ -34,11 +34,12 @@ def test_what_is_printed_is_what_was_typed(id):
         assert printed == claim.formula
 
 
-def test_a_false_formula_fails_every_witness():
-    true = lr.claim("noise_floor.variance")
-    lie = Claim(**{**vars(true), "id": "noise_floor.lie", "formula": true.formula * sp.Rational(21, 20), "rivals": ()})
+@pytest.mark.parametrize("id", ["noise_floor.variance", "momentum.variance", "boosting.bias_factor"])
+def test_a_false_formula_fails_every_witness(id):
+    true = lr.claim(id)
+    lie = Claim(**{**vars(true), "id": f"{id}_lie", "formula": true.formula * sp.Rational(21, 20), "rivals": ()})
     verdict = check(lie)
-    assert [w.passed for w in verdict.witnesses] == [False, False, False]
+    assert [w.passed for w in verdict.witnesses] == [False] * (4 if true.outside else 3)
     assert not verdict.passed and "DISAGREES" in str(verdict)
 
 

@@ -39,7 +39,7 @@ def _weights(claim: Claim, tail: bool = False) -> tuple[float, float, float]:
     before = 2000 if tail else 0  # steps before the first of the iterates
     powers = np.tril(shrink ** np.abs(np.subtract.outer(np.arange(before + count), np.arange(before + count))))
     weights = powers[before:].mean(axis=0)  # of each step's noise in the mean
-    return claim(**at), (at["eta"] * at["sigma"]) ** 2 * weights @ weights, 1e-12
+    return claim(**at), float((at["eta"] * at["sigma"]) ** 2 * weights @ weights), 1e-12
 
 
 WEIGHTS = "the weights of the noise of each step, by NumPy"

@@ -173,7 +173,8 @@ _batches = n / batch
 _batched = S2 / batch * (h / (2 - h) - (1 - q**_batches) / (1 + q**_batches) / _batches)
 batched_variance = Claim(
     id="shuffling.batched_variance",
-    says="In batches of B samples an epoch has m = n/B steps, and each step the B-th part of the variance.",
+    says="In batches of B samples an epoch has m = n/B steps, and the sample variance of the batches' means, with "
+    "m − 1 below, is on the average the B-th part of that of the samples.",
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n", "batch"),
     formula=_batched,
