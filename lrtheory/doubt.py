@@ -262,10 +262,10 @@ class _Doubt:
             residual = sp.diff(found, unknown) if isinstance(self.relation, Minimum) else found
             if self.claim.formula is not None:
                 good = is_zero(_as_exponentials(residual, unknown).subs(unknown, self.claim.formula))
-                word = "the slope vanishes there" if isinstance(self.relation, Minimum) else "it vanishes there"
+                word = "the derived slope is 0" if isinstance(self.relation, Minimum) else "the derived equation holds"
                 if isinstance(self.relation, Minimum):
                     good = good and self._number(sp.diff(residual, unknown), self.value) > 0
-                return Witness("derivation", good, f"{word}, symbolically")
+                return Witness("derivation", good, f"{word} at the claimed value, symbolically")
             sides = [
                 self._number(residual, self.value * side) for side in (sp.Rational(99, 100), sp.Rational(101, 100))
             ]
@@ -275,13 +275,13 @@ class _Doubt:
             unknown = symbol(self.unknown)
             leading = sp.limit(sp.cancel(found / unknown**self.value), unknown, 0)
             good = bool(leading.is_finite and leading.is_nonzero)
-            return Witness("derivation", good, f"the leading term is {latex_free(leading * unknown**self.value)}")
+            return Witness("derivation", good, f"the leading term is {leading * unknown**self.value}")
         residual = found - derived(self._with_given(self.claim.formula))
         if isinstance(self.relation, Equals):
             return Witness("derivation", is_zero(residual), "the derived formula equals the typed one")
         sign = 1 if isinstance(self.relation, AtLeast) else -1
         good = bool(sign * self.at(sp.factor(residual)) >= 0)
-        return Witness("derivation", good, f"the derived difference is {latex_free(sp.factor(residual))}")
+        return Witness("derivation", good, f"the derived left minus right is {_short(self.at(sp.factor(residual)))}")
 
     def _number(self, expr: sp.Expr, value: sp.Expr) -> float:
         return float(sp.N(self.at(expr.subs(symbol(self.unknown), value))))
@@ -358,11 +358,14 @@ class _Doubt:
     def enumeration(self) -> Witness | None:
         if not self.claim.enumerable or self.claim.about is None:
             return None
-        words = {Minimum: "higher on both sides", Root: "0 there, of opposite signs beside"}.get(type(self.relation))
+        words = {
+            Minimum: "higher on both sides of the claimed value",
+            Root: "0 at the claimed value, of opposite signs beside it",
+        }.get(type(self.relation))
         if isinstance(self.relation, Order):
             words = "the order is {:.4f} ± {:.4f}".format(*self._exact_order)
         if isinstance(self.relation, (AtLeast, AtMost)):
-            words = f"it differs by {_short(self._exact_value)}"
+            words = f"left minus right is {_short(self._exact_value)}"
         elif self.claim.given:
             words = "equal, exactly"
         found = words or f"{_short(self.value)} exactly"
@@ -557,12 +560,6 @@ def _rational_near(value: sp.Expr) -> sp.Expr:
 def _short(value: sp.Expr) -> str:
     text = str(value)
     return text if len(text) <= 24 else f"{float(value):.6g}"
-
-
-def latex_free(expr: sp.Expr) -> str:
-    """The expression as plain text, shortened for a table."""
-    text = str(expr)
-    return text if len(text) < 80 else text[:77] + "..."
 
 
 def _clipped(chains: float) -> int:
