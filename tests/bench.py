@@ -359,7 +359,7 @@ def part_cluster() -> list[dict[str, Any]]:
 
     for workers in sorted({1, min(2, CORES)}):
         with (
-            LocalCluster(workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
             Client(cluster, set_as_default=False) as client,
             ThreadPoolExecutor(workers) as threads,
         ):

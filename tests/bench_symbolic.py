@@ -47,7 +47,7 @@ def derivations() -> dict[str, float]:
 def _fresh(*arguments: str, compiled: str = "") -> tuple[float, str]:
     """Processor seconds and output of a fresh Python; `compiled` is where it keeps what it compiles."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = compiled
+    environment |= {"PYTHONPYCACHEPREFIX": compiled, "PYTHONPATH": str(ROOT)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -69,7 +69,7 @@ def test_a_step_in_place_reads_the_old_state_where_the_rule_does():
 def test_a_cluster_gives_the_same_numbers_even_if_a_worker_is_killed():
     distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(1, threads_per_worker=2, dashboard_address=":0", silence_logs=50) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0", silence_logs=50) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         (victim,) = client.run(os.getpid).values()
