@@ -248,7 +248,10 @@ def _constant(problem: _Problem) -> Plan:
     grid = np.geomspace(least, most, 40 + int(20 * np.log10(most / least)))
     losses = [_every_run(problem, grid[i : i + 1], steps)[0] for i in range(grid.size)]
     i = int(np.nanargmin(losses))
-    low, high = grid[max(i - 1, 0)], grid[min(i + 1, grid.size - 1)]
+    below, above = max(i - 1, 0), min(i + 1, grid.size - 1)
+    while slope(grid[above]) < 0 and above + 1 < grid.size:  # where noise is all, the losses are equal to rounding
+        below, above = above, above + 1
+    low, high = grid[below], grid[above]
     # a slope that rises from the start: to stand still is best, and the rate is as good as 0
     value = brentq(slope, low, high, xtol=1e-15 * low, maxiter=1000) if slope(low) < 0 else 1e-12 * least
     return Plan(np.array([value]), steps, _every_run(problem, np.array([value]), steps)[0])
