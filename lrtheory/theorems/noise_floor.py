@@ -203,10 +203,12 @@ steps_to_reach = Claim(
 
 
 def _steps(eta: float, lam: float, sigma: float, theta0: float, target: float) -> float:
-    low, start, shrink = eta * sigma**2 / (2 * (2 - eta * lam)), lam * theta0**2 / 2, abs(1 - eta * lam)
+    low, start, x = eta * sigma**2 / (2 * (2 - eta * lam)), lam * theta0**2 / 2, eta * lam
     if low >= target:
         return math.inf
-    return 0.0 if shrink == 0 else math.log((target - low) / (start - low)) / (2 * math.log(shrink))
+    if x == 1:
+        return 0.0
+    return math.log((target - low) / (start - low)) / (2 * (math.log1p(-x) if x < 1 else math.log(x - 1)))
 
 
 def _best_rate(lam: float, sigma: float, theta0: float, target: float) -> float:
