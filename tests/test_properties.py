@@ -1123,8 +1123,8 @@ def close(claim, found, values):
     curvatures = [Fraction(v) for k, v in values.items() if k.startswith("lam") and k != "lams"]
     if any(0 < abs(rate * curvature - 1) < Fraction(1, 2**48) for rate in rates for curvature in curvatures):
         return True  # floats cannot tell such a rate from 1 / lam, where logarithms are infinite
-    if mpmath.isinf(exact):
-        return found == exact
+    if abs(exact) > mpf(2) ** 1024:  # beyond the range of floats
+        return found == mpmath.sign(exact) * mpmath.inf
     slack = NINE_DIGITS * abs(exact) + mpf(2) ** -1022  # what floats cannot hold is 0
     for name, value in asked(claim, values).items():
         if isinstance(value, float):

@@ -206,6 +206,7 @@ unequal_bias = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}]-\theta^\star",
     parameters=("eta", "h1", "h2", "a1", "a2"),
     formula=_bias,
+    evaluate=InManyDigits(_bias),
     abbreviations={sp.Symbol(r"\theta^\star"): _minimum, sp.Symbol(r"\bar a"): (a1 + a2) / 2},
     about=in_epoch(theta, _two_parabolas) - _minimum,
     conditions=(Condition(sp.Abs((1 - eta * h1) * (1 - eta * h2)) < 1, "an epoch would diverge; lower eta"),),
