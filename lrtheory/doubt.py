@@ -494,9 +494,8 @@ class _Doubt:
         if formula is None or self.claim.given or not kinds.keys() & {"enumeration", "simulation"}:
             return 0, {}, 0, [], 0
         different = _other_mutants(formula)
-        killed = {kind: 0 for kind in ("enumeration", "simulation") if kind in kinds}
-        if isinstance(self.relation, (Root, Minimum)):  # the simulation would need a run for each
-            killed.pop("simulation", None)
+        located = isinstance(self.relation, (Root, Minimum))  # the simulation would need a run for each
+        killed = {kind: 0 for kind in ("enumeration", "simulation")[: 1 if located else 2] if kind in kinds}
         survivors, far, near = [], 0, 0
         for mutant in different:
             value = self.at(mutant)
@@ -504,11 +503,12 @@ class _Doubt:
             told = [kind for kind in killed if self._kills(kind, mutant, number)]
             for kind in told:
                 killed[kind] += 1
-            is_far = abs(number - float(self.value)) > 0.05 * abs(float(self.value))
-            far += is_far
-            if not told and is_far:
-                survivors.append(mutant)
-            near += not told and not is_far
+            if abs(number - float(self.value)) > 0.05 * abs(float(self.value)):
+                far += 1
+                if not told:
+                    survivors.append(mutant)
+            elif not told:
+                near += 1
         return len(different), killed, far, survivors, near
 
     def _kills(self, kind: str, mutant: sp.Expr, number: float) -> bool:

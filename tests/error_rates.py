@@ -113,9 +113,11 @@ def _records(seeds: Iterable[int], ids: Sequence[str], workers: int) -> Iterator
 
 
 def _bar(done: int, seeds: int, rejected: int, left: float) -> None:
-    bar = "#" * round(30 * done / seeds)
-    text = f"[{bar:.<30}] {done}/{seeds} seeds, {rejected} rejected, {left / 60:.0f} min left"
-    print(f"\r{text:<78}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
+    text = f"seeds, {rejected} rejected, {left / 60:.0f} min left"
+    if sys.stderr.isatty():
+        lr.progress_bar(done, seeds, text)
+    else:
+        print(f"{done}/{seeds} {text}", file=sys.stderr)
 
 
 def run(log: Path, seeds: int, workers: int, ids: Sequence[str]) -> list[Record]:

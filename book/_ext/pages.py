@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from difflib import get_close_matches
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from docutils import nodes
 from sphinx.util import logging
 
 import lrtheory as lr
+from lrtheory.theorems import nearest
 
 # What tex-chtml.js may load, relative to MathJax's folder
 MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
@@ -22,18 +22,18 @@ MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
 def slips_of_citation(book: Path) -> list[str]:
     """Claims that a page cites and that do not exist, and claims that no page shows."""
     pages = {path.name: path.read_text(encoding="utf-8") for path in sorted(book.glob("*.md"))}
-    chapters = list(dict.fromkeys(id.split(".")[0] for id in lr.claims()))
+    claims = lr.claims()
+    chapters = list(dict.fromkeys(id.split(".")[0] for id in claims))
     # as the pages write them: in quotes, or in backticks
     citation = re.compile(rf"(?<=[\"'`])(?:{'|'.join(chapters)})\.(?!(?:md|py)\b)[a-z_0-9]+\b")
     cited = {name: set(citation.findall(text)) for name, text in pages.items()}
     slips = []
     for name, ids in cited.items():
-        for id in sorted(ids - lr.claims().keys()):
-            close = get_close_matches(id, lr.claims(), 1) or ["python -m lrtheory claims lists them"]
-            slips.append(f"book/{name} cites the claim {id}, which does not exist: write another one ({close[0]})")
+        for id in sorted(ids - claims.keys()):
+            slips.append(f"book/{name} cites the claim {id}, which does not exist: {nearest(id)}")
     # "Also known", at the end of a chapter, shows in a loop what its argument did not
     looped = {c for c in chapters if f'chapter == "{c}"' in pages.get(f"{c}.md", "")}
-    for id in lr.claims():
+    for id in claims:
         if id.split(".")[0] not in looped and not any(id in ids for ids in cited.values()):
             slips.append(f"the claim {id} is on no page: cite it in book/{id.split('.')[0]}.md, or remove it")
     return slips

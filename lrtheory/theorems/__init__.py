@@ -53,10 +53,18 @@ def claim(id: str) -> Claim:
     """
     chapter = str(id).split(".")[0]
     if chapter not in CHAPTERS or id not in _chapter(chapter):
-        close = get_close_matches(str(id), claims(), 3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else "python -m lrtheory claims lists them"
-        raise KeyError(f"there is no claim {id!r}: {hint}")
+        raise KeyError(f"there is no claim {id!r}: {nearest(str(id))}")
     return _chapter(chapter)[id]
+
+
+def nearest(id: str) -> str:
+    """What may have been meant by an id that no claim has, as a hint.
+
+    >>> nearest("noise_floor.varianse")[:34]
+    'did you mean noise_floor.variance '
+    """
+    close = get_close_matches(id, claims(), 3, cutoff=0.4)
+    return f"did you mean {' or '.join(close)}?" if close else "python -m lrtheory claims lists them"
 
 
 def check(
