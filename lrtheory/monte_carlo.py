@@ -88,7 +88,7 @@ class _Stepper:
         # A value is known by its number: the inputs come first, then what is made; coefficients count from -1 down.
         made: list[tuple[Callable[..., Any], int, int]] = []
         coefficients: list[sp.Expr] = []
-        value = dict(enumerate([*range(inputs), *new]))  # of each symbol of a polynomial
+        value = dict(enumerate(range(inputs)))  # of each symbol of a polynomial
 
         def make(operation: Callable[..., Any], one: int, other: int) -> int:
             made.append((operation, one, other))
