@@ -1,7 +1,12 @@
-"""Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=thorough draws many times as many."""
+"""What test modules share.
+
+Hypothesis draws the same examples in every run; HYPOTHESIS_PROFILE=thorough draws many times as many.
+"""
 
 import os
 
+import execution
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 _SAME = {
@@ -13,3 +18,11 @@ _SAME = {
 settings.register_profile("repeatable", max_examples=3, phases=[Phase.generate], **_SAME)  # to shrink takes minutes
 settings.register_profile("thorough", max_examples=200, **_SAME)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Pages executed here stay within the test's own folder, and what `prepare_kernels` sets is put back at the end."""
+    monkeypatch.delenv("LRTHEORY_BUILD", raising=False)  # `make` names its folder, which tests side by side would share
+    for name in execution.ENVIRONMENT:
+        monkeypatch.setenv(name, "")

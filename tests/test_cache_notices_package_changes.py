@@ -81,13 +81,6 @@ def test_a_missing_package_is_an_error(project, tmp_path):
         execution.digest(project)
 
 
-@pytest.fixture
-def environment(monkeypatch):
-    """Put back at the end what `prepare_kernels` sets."""
-    for name in execution.ENVIRONMENT:
-        monkeypatch.setenv(name, "")
-
-
 def outputs(project: Path) -> str:
     """The text of the notebooks kept for the package as it is."""
     return "".join(p.read_text() for p in execution.cache_folder(project).glob("executed/*/base.ipynb"))
