@@ -20,8 +20,9 @@ from lrtheory.expectation import ETA, WAS, Expectation, atoms
 from lrtheory.ledger import over_modes, written_out
 from lrtheory.recursion import Recursion
 
-DIGITS = 60
+DIGITS = 100
 AGREE = mpf("1e-30")  # of two ways to the same number in that many digits: what steps and solves may lose in them
+NOTHING = mpf("1e-60")  # beside what any number here is made of: two ways to a sum that cancels agree relative to it
 OTHER = mpf(3) / 7  # of letters that must not matter, such as the skewness of the noise
 
 

@@ -77,6 +77,7 @@ READ = [id for id, claim in CLAIMS.items() if claim.about is not None and id not
 @pytest.mark.parametrize("id", READ)
 @some
 @given(data=data)
+@ref.many_digits
 def test_a_claim_is_what_the_moments_of_the_traced_rule_give(id, data):
     claim = CLAIMS[id]
     values = admissible(data.draw, claim, **WRITTEN_FOR.get(id, {}))
@@ -90,7 +91,7 @@ def test_a_claim_is_what_the_moments_of_the_traced_rule_give(id, data):
 
     if isinstance(claim.relation, Equals):
         within = ref.AGREE if claim.formula is not None else NINE_DIGITS
-        assert ref.same(found(), value, within, scale=mpf("1e-25"))  # sums that cancel to less than all digits hold
+        assert ref.same(found(), value, within, scale=ref.NOTHING)
     elif isinstance(claim.relation, AtLeast):
         assert value <= found() * (1 + ref.AGREE)
         if claim.upper is not None:
@@ -350,8 +351,11 @@ def _(claim, d):
     at = ref.at_numbers(values)
     gap, win = crossing_gap(at)
     first, second = (mpf(CLAIMS[f"slow_road.{x}_crossing"](**asked(claim, values))) for x in ("first", "second"))
-    # the win of two nearly equal rates is a difference of nearly equal floors; ln(1 - h)**2 loses digits of a small h
-    loses = 1 / (1 - at["eta2"] / at["eta1"]) + 1 / (at["eta2"] * at["lam_fast"])
+    # the win of two nearly equal rates is a difference of nearly equal floors; ln(1 - h)**2 loses digits of a small h,
+    # and the floor divides by 2 - h
+    loses = (
+        1 / (1 - at["eta2"] / at["eta1"]) + 1 / (at["eta2"] * at["lam_fast"]) + 1 / (2 - at["eta1"] * at["lam_fast"])
+    )
     off = (win + at["slow_excess"]) * (mpf("1e-12") + 8 * ROUNDING * loses)
     grid = [mpf(10) ** (mpf(p) / 8) for p in range(-16, 72)]
     if mpmath.isinf(first):
@@ -705,9 +709,9 @@ def _(claim, d):
         assert is_lowest(lambda eta: square_along([eta], at, second)[0], value, mpf("1e-9"))
     else:
         assert ref.same(second, value)
-        # no other schedule does better
+        # no other schedule does better, and one that is the same by chance does as well
         others = [eta * mpf(d.positive(-0.1, 0.1)) for eta in best[:8]] + best[8:]
-        assert square_along(others, at, at["second_moment"])[0] >= value
+        assert square_along(others, at, at["second_moment"])[0] >= value * (1 - ref.AGREE)
 
 
 @check_of("schedules.worst_case_bound")
@@ -1088,9 +1092,9 @@ def _(claim, d):
 @pytest.mark.parametrize("id", CHECKS)
 @some
 @given(data=data)
+@ref.many_digits
 def test_a_claim_is_what_a_run_of_its_own_gives(id, data):
-    with mpmath.workdps(ref.DIGITS):
-        CHECKS[id](CLAIMS[id], Draw(data.draw))
+    CHECKS[id](CLAIMS[id], Draw(data.draw))
 
 
 def test_every_claim_is_read_again():
@@ -1121,8 +1125,9 @@ def close(claim, found, values):
     exact = ref.typed(claim, values)
     rates = [Fraction(v) for k, v in values.items() if k.startswith("eta")]
     curvatures = [Fraction(v) for k, v in values.items() if k.startswith("lam") and k != "lams"]
+    rates.append(sum(rates) / max(len(rates), 1))
     if any(0 < abs(rate * curvature - 1) < Fraction(1, 2**48) for rate in rates for curvature in curvatures):
-        return True  # floats cannot tell such a rate from 1 / lam, where logarithms are infinite
+        return True  # floats cannot tell such a rate, or the mean of two, from 1 / lam, where values are infinite
     if abs(exact) > mpf(2) ** 1024:  # beyond the range of floats
         return found == mpmath.sign(exact) * mpmath.inf
     slack = NINE_DIGITS * abs(exact) + mpf(2) ** -1022  # what floats cannot hold is 0
@@ -1171,7 +1176,8 @@ def test_fractions_give_exact_numbers_that_the_floats_round(id, data):
         return
     if claim.formula is not None:
         assert isinstance(exact, sp.Basic) and (not exact.has(sp.Float))
-        assert ref.same(ref.number(exact) if exact is not sp.oo else mpmath.inf, ref.typed(claim, values))
+        there = ref.number(exact) if exact is not sp.oo else mpmath.inf
+        assert ref.same(there, ref.typed(claim, values), scale=ref.NOTHING)
         assert close(claim, floats, values | rounded), (floats, exact, values)
     else:
         assert floats == exact
@@ -1661,6 +1667,23 @@ GROWS = [
 ]
 
 
+def from_one_side(at):
+    """Above 1 / lam every second step is on the other side, and an even number of them cancels better."""
+    return at["eta"] * at["lam"] <= 1
+
+
+# where that holds, and what the next test states
+ONLY_FOR = {
+    ("averaging.tail_variance", "n"): from_one_side,
+    ("schedules.worst_case_bound", "steps"): lambda at: at["steps"] >= 3,  # of a shorter one most steps are its first
+    ("shuffling.epoch_end_variance", "shuffling.shuffle_once_variance"): from_one_side,
+}
+
+
+def within(which, at):
+    assume(ONLY_FOR.get(which, lambda at: True)(at))
+
+
 @pytest.mark.parametrize(("id", "name", "direction"), GROWS)
 @few
 @given(data=data)
@@ -1671,7 +1694,8 @@ def test_more_is_more_and_less_is_less(id, name, direction, data):
     less = values[name] * d.share() if not letter.is_integer else values[name] - d.count(1, 3)
     if letter.is_integer and less < (1 if letter.is_positive or name == "steps" else 0):
         assume(False)
-    values, others = {**values}, values | {name: less}
+    others = values | {name: less}
+    within((id, name), others)
     try:
         low, high = claim(**others), claim(**values)
     except ValueError:  # a condition that forbids less
@@ -1706,6 +1730,7 @@ def test_one_is_below_the_other(low, high, data):
     pair = CLAIMS[low], CLAIMS[high]
     source = max(pair, key=lambda claim: len(claim.parameters))
     values = admissible(data.draw, source)
+    within((low, high), values)
     try:
         results = [claim(**{name: values[name] for name in claim.parameters}) for claim in pair]
     except ValueError:
