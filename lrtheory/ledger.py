@@ -115,22 +115,17 @@ class Rival:
     story: str
 
 
-@dataclass(frozen=True)
-class InManyDigits:
-    """A formula for floats, in 60 digits: where it is a small difference, 16 digits may leave none of it."""
+def _in_many_digits(letters: Sequence[sp.Symbol], formula: sp.Expr) -> Callable[..., Any]:
+    """The formula as a function of floats and arrays, worked out in 60 digits."""
+    import mpmath
 
-    formula: sp.Expr
+    compiled = sp.lambdify(letters, formula, "mpmath")
 
-    @cached_property
-    def _compiled(self) -> Callable[..., Any]:
-        return sp.lambdify(sorted(self.formula.free_symbols, key=str), self.formula, "mpmath")
-
-    def __call__(self, **at: float) -> float:
-        import mpmath
-
+    def one(*at: float) -> float:
         with mpmath.workdps(60):
-            letters = sorted(self.formula.free_symbols, key=str)
-            return float(self._compiled(*(mpmath.mpf(at[x.name]) for x in letters)))
+            return float(compiled(*map(mpmath.mpf, at)))
+
+    return np.vectorize(one, otypes=[float])
 
 
 @dataclass(frozen=True)
@@ -141,9 +136,10 @@ class Claim:
     is None, `definition` (LaTeX) says what is computed, and `evaluate` computes it.  `about`, `relation`: what the
     formula says of which expectation.  `given`: parameters that are measured rather than set, each with its
     expectation.  `abbreviations`: letters that the printed formula uses for parts of it, in the order in which they
-    are put in.  `choices`: parameters that are words, each with the words that it admits.  `derivation`: residuals
-    that must vanish, where the default (derive `about`, compare) does not do.  `outside`: a check that returns
-    (found, expected, tolerance).
+    are put in.  `many_digits`: floats are worked out in 60 digits, since 16 would leave too few of a small difference.
+    `choices`: parameters that are words, each with the words that it admits.  `derivation`: residuals that must
+    vanish, where the default (derive `about`, compare) does not do.  `outside`: a check that returns (found,
+    expected, tolerance).
     """
 
     id: str
@@ -164,6 +160,7 @@ class Claim:
     abbreviations: Mapping[sp.Symbol, sp.Expr] = field(default_factory=dict)
     definition: str | None = None
     evaluate: Callable[..., Any] | None = None
+    many_digits: bool = False
     derivation: Callable[[], list[sp.Expr]] | None = None
     outside: Callable[[Claim], tuple[Any, Any, float]] | None = None
     outside_source: str = ""
@@ -216,11 +213,15 @@ class Claim:
                 def one(*at: float) -> float:
                     return self.evaluate(**dict(zip(floats, at, strict=True)), **whole)  # type: ignore[misc]
 
-                result = np.vectorize(one)(*floats.values()) if floats else one()
+                result = np.vectorize(one, otypes=[float])(*floats.values()) if floats else one()
             else:
-                names = sorted(s.name for s in formula.free_symbols)  # type: ignore[union-attr]
                 letters = sorted(formula.free_symbols, key=str)  # type: ignore[union-attr]
-                result = sp.lambdify(letters, formula, ["scipy", "numpy"])(*(floats[n] for n in names))
+                compiled = (
+                    _in_many_digits(letters, formula)
+                    if self.many_digits
+                    else sp.lambdify(letters, formula, ["scipy", "numpy"])
+                )
+                result = compiled(*(floats[s.name] for s in letters))
         result = np.asarray(np.broadcast_arrays(result, *floats.values())[0], dtype=float)
         if np.any(np.isnan(result)):
             raise ValueError(
@@ -240,8 +241,7 @@ class Claim:
         most = _MOST_TERMS[is_exact]
         counts = self._counts(values)
         stepwise = (sp.Sum, sp.Product, sp.chebyshevt) if is_exact else (sp.Sum, sp.Product)
-        closed = isinstance(self.evaluate, InManyDigits)
-        if (self.evaluate is not None and not closed) or (formula is not None and formula.has(*stepwise)):
+        if self.evaluate is not None or (formula is not None and formula.has(*stepwise)):
             for name, count in counts.items():
                 if count > most:
                     raise ValueError(

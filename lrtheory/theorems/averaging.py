@@ -8,7 +8,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import E, Rule, derived
 from ..landscapes import quadratic
-from ..ledger import Claim, Condition, InManyDigits, Rival
+from ..ledger import Claim, Condition, Rival
 from ..letters import symbols
 from ..optimizers import averaged, summed
 from ..recursion import Recursion, trace
@@ -56,7 +56,7 @@ mean_variance = Claim(
     formula=_mean_variance,
     abbreviations={A: a},
     about=(E(total**2, (eta, n), rule=SUMMED) - E(total, (eta, n), rule=SUMMED) ** 2) / n**2,
-    evaluate=InManyDigits(_mean_variance),
+    many_digits=True,
     conditions=(STABLE,),
     rivals=(
         Rival(floor / n, "as if the iterates were independent"),
@@ -99,7 +99,7 @@ tail_variance = Claim(
     abbreviations={V: floor, A: a, H: eta * lam},
     # a run at the floor starts with its variance; the mean does not ask more of the start's law than that
     about=E(total**2, (eta, n), rule=SUMMED, start=sp.sqrt(floor)) / n**2,
-    evaluate=InManyDigits(_tail_variance),
+    many_digits=True,
     conditions=(STABLE,),
     rivals=(
         Rival(floor / n, "as if the iterates were independent"),

@@ -7,7 +7,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import WAS as theta_was
 from ..expectation import E
-from ..ledger import Claim, Condition, InManyDigits, Minimum, Order, Rival, Root
+from ..ledger import Claim, Condition, Minimum, Order, Rival, Root
 from ..letters import symbols
 from ..noise import rademacher
 
@@ -81,14 +81,13 @@ variance_at = Claim(
     settings=AT | {"theta0": 1, "t": 2},
     source="The first-order autoregression {cite:p}`box1970time`.",
 )
-_loss_at = floor + (lam * theta0**2 / 2 - floor) * (1 - eta * lam) ** (2 * t)
 loss_at = Claim(
     id="noise_floor.loss_at",
     says="The mean loss goes from its start to the floor, its distance shrinking by the square of the mean's factor.",
     lhs=r"\mathbb{E}[L_t]",
     parameters=("eta", "lam", "sigma", "theta0", "t"),
-    formula=_loss_at,
-    evaluate=InManyDigits(_loss_at),
+    formula=floor + (lam * theta0**2 / 2 - floor) * (1 - eta * lam) ** (2 * t),
+    many_digits=True,
     abbreviations={F: floor},
     about=E(loss, (eta, t)),
     conditions=(STABLE,),

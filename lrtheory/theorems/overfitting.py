@@ -68,6 +68,7 @@ mode_best_step = Claim(
     lhs=r"k^\star",
     parameters=("eta", "s", "b2", "n", "sigma"),
     formula=_best_step,
+    many_digits=True,
     about=risk,
     relation=Minimum("k"),
     conditions=(NO_OVERSHOOT,),

@@ -12,7 +12,7 @@ import sympy as sp
 from ..expectation import THETA as theta
 from ..expectation import E, Rule
 from ..landscapes import XI, Landscape, quadratic_to_sample
-from ..ledger import Claim, Condition, InManyDigits, Order, Rival
+from ..ledger import Claim, Condition, Order, Rival
 from ..letters import symbols
 from ..noise import Noise, empirical, rademacher
 from ..optimizers import sgd
@@ -82,7 +82,7 @@ epoch_end_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n"),
     formula=_epoch_end,
-    evaluate=InManyDigits(_epoch_end),
+    many_digits=True,
     abbreviations=SHORT,
     about=in_epoch(theta**2, _rule(_five), scale=sd),
     conditions=(STABLE, SEVERAL),
@@ -139,7 +139,7 @@ mid_epoch_variance = Claim(
     lhs=r"\mathbb{E}[\theta_j^2]",
     parameters=("eta", "lam", "variance", "n", "j"),
     formula=_mid_epoch,
-    evaluate=InManyDigits(_mid_epoch),
+    many_digits=True,
     abbreviations=SHORT | {S: S2, H: h, V: S * (H / (1 + Q) - (1 - Q**n) / (1 + Q**n) / n), W: (1 - Q**j) / H},
     about=in_epoch(theta**2, _rule(_five), at=j, scale=sd),
     conditions=(STABLE, SEVERAL, Condition(j <= n, "an epoch has n steps; choose j up to n")),
@@ -158,7 +158,7 @@ shuffle_once_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n"),
     formula=_once,
-    evaluate=InManyDigits(_once),
+    many_digits=True,
     abbreviations=SHORT | {V: _epoch_end.subs(q, Q)},
     about=in_epoch(theta**2, _rule(_four), reshuffle=False, scale=sd),
     conditions=(STABLE, SEVERAL),
@@ -178,7 +178,7 @@ batched_variance = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}^2]",
     parameters=("eta", "lam", "variance", "n", "batch"),
     formula=_batched,
-    evaluate=InManyDigits(_batched),
+    many_digits=True,
     abbreviations=SHORT,
     about=in_epoch(theta**2, _rule(_six), batch=batch, scale=sd),
     conditions=(
@@ -206,7 +206,7 @@ unequal_bias = Claim(
     lhs=r"\mathbb{E}[\theta_{\mathrm{end}}]-\theta^\star",
     parameters=("eta", "h1", "h2", "a1", "a2"),
     formula=_bias,
-    evaluate=InManyDigits(_bias),
+    many_digits=True,
     abbreviations={sp.Symbol(r"\theta^\star"): _minimum, sp.Symbol(r"\bar a"): (a1 + a2) / 2},
     about=in_epoch(theta, _two_parabolas) - _minimum,
     conditions=(Condition(sp.Abs((1 - eta * h1) * (1 - eta * h2)) < 1, "an epoch would diverge; lower eta"),),
