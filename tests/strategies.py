@@ -94,6 +94,13 @@ def _stable(d, at):
     at["eta"] = 2 * d.share() / at["lam"]
 
 
+def _off_the_floor(d, at):
+    """A start whose loss is not that of the long run, by chance."""
+    _stable(d, at)
+    at["sigma"], at["theta0"] = d.positive(), d.real()
+    assume(at["lam"] * at["theta0"] ** 2 * (2 - at["eta"] * at["lam"]) != at["eta"] * at["sigma"] ** 2)
+
+
 def _within(limit):
     """The rate a share of a limit that depends on the curvature and the momentum."""
 
@@ -308,6 +315,7 @@ _CHAPTERS = {
     "worst_case": _smooth,
 }
 _CLAIMS = {
+    "noise_floor.loss_relaxation_time": _off_the_floor,
     "noise_floor.steps_to_reach": _to_target,
     "noise_floor.best_rate_for_target": _any_target,
     "quick_win.size": _two_rates,
