@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help html execute test check bench networks error-rates mutation live lock audit clean rebuild-environment
+.PHONY: help html execute test check bench networks error-rates properties mutation live lock audit clean rebuild-environment
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ networks: $(READY)  ## Train the networks of the chapter "Real networks" again (
 
 error-rates: $(READY)  ## Measure the ledger's own error rates over 200 seeds (half an hour; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PYTHON) tests/error_rates.py --seeds 200 --workers 2
+
+properties: $(READY)  ## Try every claim at two hundred random settings, others each time (ten minutes)
+	HYPOTHESIS_PROFILE=thorough OMP_NUM_THREADS=1 $(PYTHON) -m pytest --numprocesses auto -o cache_dir=$(LRTHEORY_BUILD)/pytest tests/test_properties.py
 
 mutation: $(READY)  ## Change the four core modules at random and see a test fail (half an hour; goes on where it stopped)
 	$(PYTHON) -m pip install --quiet --upgrade --target $(BUILD)/mutation cosmic-ray==8.7.0

@@ -1,7 +1,7 @@
 """What test modules share.
 
-Hypothesis draws the same examples in every run.  With HYPOTHESIS_PROFILE=thorough it draws many times as many, and
-others in each run, which --hypothesis-seed=N repeats.
+Hypothesis draws the same examples in every run; for `make properties` it draws many times as many, and others in
+each run, which --hypothesis-seed=N repeats.
 """
 
 import os

@@ -1667,7 +1667,7 @@ ONLY_FOR = {
 }
 
 
-def within(which, at):
+def only_where_it_holds(which, at):
     assume(ONLY_FOR.get(which, lambda at: True)(at))
 
 
@@ -1682,7 +1682,7 @@ def test_more_is_more_and_less_is_less(id, name, direction, data):
     if letter.is_integer and less < (1 if letter.is_positive or name == "steps" else 0):
         assume(False)
     others = values | {name: less}
-    within((id, name), others)
+    only_where_it_holds((id, name), others)
     try:
         low, high = claim(**others), claim(**values)
     except ValueError:  # a condition that forbids less
@@ -1717,7 +1717,7 @@ def test_one_is_below_the_other(low, high, data):
     pair = CLAIMS[low], CLAIMS[high]
     source = max(pair, key=lambda claim: len(claim.parameters))
     values = admissible(data.draw, source)
-    within((low, high), values)
+    only_where_it_holds((low, high), values)
     try:
         results = [claim(**{name: values[name] for name in claim.parameters}) for claim in pair]
     except ValueError:
