@@ -24,6 +24,7 @@ from .recursion import Recursion, traced
 Monomial = tuple[int, ...]  # the powers of the generators
 Terms = dict[Monomial, sp.Expr]  # a polynomial: the coefficient of each monomial
 _MOST_STEPS = 10_000
+_MOST_DEGREE = 10  # a minute, for two states
 Form = dict[tuple[sp.Expr, int], sp.Expr]  # a function of t: the coefficient of base**t * t**power
 
 
@@ -51,6 +52,15 @@ class _Algebra:
         expr = expression(expr)
         if not isinstance(expr, sp.Expr):
             raise TypeError(f"{shown(expr)} is no single expression: ask for one observable at a time")
+        if expr.has(sp.nan, sp.oo, sp.zoo):
+            raise ValueError(f"{expr} has no expectation: ask for a finite expression")
+        letters = {s.name: s for s in (*self.rec.state, *self.rec.parameters, *self._noise)}
+        for s in expr.free_symbols:
+            if letters.get(s.name, s) != s:
+                raise ValueError(
+                    f"{s} is another symbol of that name than the rule's: take it from recursion.state, or "
+                    f"lrtheory.symbol({s.name!r})"
+                )
         smooth = expr.xreplace(self._kinks)
         try:
             poly = sp.Poly(smooth, *self.generators, *self._noise)
@@ -91,6 +101,10 @@ class _Algebra:
 
     def closure(self, wanted: Terms) -> dict[Monomial, Terms]:
         """The step of every monomial that the wanted ones need, directly or not."""
+        if (degree := max(map(sum, wanted), default=0)) > _MOST_DEGREE:
+            raise ValueError(
+                f"a moment of degree {degree} was asked for, and up to {_MOST_DEGREE} are derived: simulate it"
+            )
         steps: dict[Monomial, Terms] = {}
         queue = list(wanted)
         while queue:
@@ -150,22 +164,31 @@ class Stationary:
         ...
         ValueError: no stationary state at eta = 3, lam = 1, sigma = 1: it needs eta*lam < 2; lower the learning rate
         """
-        from .stability import moment_radius
+        from .stability import moment_radius, stable_when
 
         at = {s: expression(v) for s, v in self.recursion.values(parameters).items()}
         for s, v in at.items():
             if v.is_number and not sp.N(v).is_real:
                 raise ValueError(f"{s} = {v}: give a finite number")
-        value = self[observable].subs(at)
         given = ", ".join(f"{s} = {v}" for s, v in at.items())
-        if self._algebra.affine and moment_radius(self.recursion, at, 1) >= 1:
-            raise ValueError(f"no stationary state at {given}: it needs {self.condition}; lower the learning rate")
-        for degree in {sum(m) for m in self._algebra.terms(observable)} if self._algebra.affine else ():
-            if degree and (growth := moment_radius(self.recursion, at, degree)) >= 1:
+        never = self.condition == sp.false
+        remedy = "the rule has none at any rate" if never else f"it needs {self.condition}; lower the learning rate"
+        unstable = f"no stationary state at {given}: {remedy}"
+        degrees = {1, *map(sum, self._algebra.terms(observable))} - {0} if self._algebra.affine else set()
+        for degree in sorted(degrees):
+            growth = moment_radius(self.recursion, at, degree)
+            near = abs(growth - 1) < 1e-9  # for floats to tell
+            grows = stable_when(self.recursion, degree).subs(at) != sp.true if near else growth > 1
+            if grows and degree == 1:
+                raise ValueError(unstable)
+            if grows:
                 raise ValueError(
                     f"the moments of degree {degree} grow by {growth:.4g} a step at {given}: "
                     "they have no stationary value; lower the learning rate"
                 )
+        value = self[observable].subs(at)
+        if value.has(sp.nan, sp.zoo, sp.oo):  # on the edge, where floats divide by 0
+            raise ValueError(unstable)
         return value
 
     def _solve_by_degree(self, steps: dict[Monomial, Terms]) -> None:
@@ -174,7 +197,7 @@ class Stationary:
             block = [m for m in todo if sum(m) == degree]
             matrix = sp.Matrix([[(1 if m == n else 0) - steps[m].get(n, sp.S.Zero) for n in block] for m in block])
             lower = sp.Matrix(
-                [sp.Add(*(c * self._known[n] for n, c in steps[m].items() if sum(n) < degree)) for m in block]
+                [sp.Add(*(c * self._known[n] for n, c in steps[m].items() if n not in block)) for m in block]
             )
             if len(block) == 1:
                 if matrix[0] == 0:
@@ -220,7 +243,9 @@ class After:
         self._algebra = _Algebra(rec)
         self._steps = expression(steps)
         if self._steps.is_number:
-            self._steps = sp.Integer(whole("steps", self._steps))
+            self._steps = sp.Integer(whole("steps", steps))
+        elif not all(s.is_integer for s in self._steps.free_symbols) or self._steps.is_nonpositive:
+            raise ValueError(f"steps = {self._steps}: give a whole number, or a letter for one, lrtheory.symbol('t')")
         self._start = start
 
     def __getitem__(self, observable: sp.Expr) -> sp.Expr:

@@ -6,10 +6,11 @@ lie inside the unit circle; Jury's table turns that into inequalities in the par
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import product
 
+import mpmath
 import numpy as np
 import sympy as sp
 
@@ -39,7 +40,11 @@ def moment_map(rec: Recursion, degree: int = 1) -> sp.Matrix:
     return sp.Matrix([[sp.expand(step.get(n, sp.S.Zero)) for n in block] for step in steps])
 
 
-_moment_map = cache(moment_map)  # a matrix may be written to: this one stays in this file
+@cache
+def _compiled_map(rec: Recursion, degree: int) -> tuple[list[sp.Symbol], Callable[..., mpmath.matrix]]:
+    matrix = moment_map(rec, degree)
+    letters = sorted(matrix.free_symbols, key=str)
+    return letters, sp.lambdify(letters, matrix, "mpmath")
 
 
 def _jury(coefficients: list[sp.Expr]) -> list[sp.Expr]:
@@ -47,8 +52,8 @@ def _jury(coefficients: list[sp.Expr]) -> list[sp.Expr]:
     positive = []
     while len(coefficients) > 1:
         first, last = coefficients[0], coefficients[-1]
-        positive.append(sp.factor(first**2 - last**2))
-        # one row of Jury's table, of one degree less; dividing by a positive number changes no sign
+        positive += [first - last, first + last]
+        # one row of Jury's table, of one degree less, whose first coefficient is positive where these two are
         row = [first * c - last * d for c, d in zip(coefficients, reversed(coefficients), strict=True)][:-1]
         common = sp.gcd_list(row) if len(row) > 1 else sp.S.One
         coefficients = [sp.cancel(c / common) if common.is_positive else sp.expand(c) for c in row]
@@ -69,25 +74,32 @@ def stable_when(rec: Recursion, degree: int = 1) -> sp.Basic:
     """
     z = sp.Dummy("z")
     polynomial = sp.Poly(moment_map(rec, degree).charpoly().all_coeffs(), z)
-    conditions = []
+    conditions: list[sp.Basic] = []
     for factor, _ in sp.factor_list(polynomial.as_expr(), z)[1]:
         lead, *rest = sp.Poly(factor, z).all_coeffs()
+        known: list[sp.Expr] = []  # to be positive, once the conditions so far hold
         for expression in _jury([sp.S.One, *(sp.cancel(c / lead) for c in rest)]):
-            # an even power changes no sign
-            conditions += [_bound(f) for f, power in sp.factor_list(expression)[1] if power % 2]
+            conditions.append(_positive(expression, known))
     return sp.And(*conditions)
 
 
-def _bound(factor: sp.Expr) -> sp.Basic:
-    # A factor that is positive for every small rate must stay positive; written as "sum of products < constant".
-    free = dict.fromkeys(factor.free_symbols, 0)
-    sign = factor.subs(free)
-    if sign.is_negative:
-        factor, sign = -factor, -sign
-    rest = sp.expand(sign - factor)
-    if rest.is_nonpositive:
-        return sp.true
-    return sp.Lt(rest, sign)
+def _positive(expr: sp.Expr, known: list[sp.Expr]) -> sp.Basic:
+    """The condition that an expression is positive, written as "sum of products < constant"."""
+    sign, factors = sp.factor_list(expr)
+    open_factors = []
+    for factor, power in factors:
+        if power % 2 == 0 or factor.is_positive or factor in known:  # an even power changes no sign
+            continue
+        if factor.is_negative or sp.expand(-factor) in known:
+            sign = -sign
+        else:
+            open_factors.append(factor)
+    product = sp.expand(sp.sign(sign) * sp.Mul(*open_factors))
+    known.append(product)
+    if product.is_number:
+        return sp.true if product.is_positive else sp.false
+    constant = product.subs(dict.fromkeys(product.free_symbols, 0))
+    return sp.true if product.is_positive else sp.Lt(sp.expand(constant - product), constant)
 
 
 def moment_radius(rec: Recursion, parameters: Mapping[sp.Symbol | str, float], degree: int) -> float:
@@ -102,11 +114,16 @@ def moment_radius(rec: Recursion, parameters: Mapping[sp.Symbol | str, float], d
     >>> round(moment_radius(lms, {"eta": 0.5, "lam": 1, "sigma": 1}, 4), 4)
     2.5625
     """
-    values, matrix = named("parameters", parameters), _moment_map(rec, degree)
-    if missing := sorted(s.name for s in matrix.free_symbols if s.name not in values):
+    values, (letters, matrix) = named("parameters", parameters), _compiled_map(rec, degree)
+    if missing := [s.name for s in letters if s.name not in values]:
         raise ValueError(f"the growth depends on {', '.join(missing)}: give a value for each")
-    matrix = matrix.subs({s: number(s.name, values[s.name]) for s in matrix.free_symbols})
-    return float(np.max(np.abs(np.linalg.eigvals(np.array(matrix, dtype=float)))))
+    at = [number(s.name, values[s.name]) for s in letters]
+    eigenvalues = np.linalg.eigvals(np.array(matrix(*at).tolist(), dtype=float))
+    distances = abs(np.subtract.outer(eigenvalues, eigenvalues)) + np.diag(np.full(len(eigenvalues), np.inf))
+    if np.min(distances) < 0.01 * np.max(abs(eigenvalues)):  # nearly equal ones take most digits with them
+        with mpmath.workdps(60):
+            eigenvalues, _ = mpmath.eig(matrix(*map(mpmath.mpf, at)))
+    return float(max(map(abs, eigenvalues)))
 
 
 def contraction(rec: Recursion, parameters: Mapping[sp.Symbol | str, float]) -> float:

@@ -71,6 +71,58 @@ def test_the_stability_condition_is_the_spectral_radius(name):
     assert seen == {True, False}
 
 
+def test_answers_do_not_depend_on_what_was_asked_before():
+    theta, average = rule("averaged").state
+    asked = [theta, theta**2, theta * average, average**2, (theta - average) ** 2]
+    alone = [sp.simplify(lr.stationary(rule("averaged"))[x]) for x in asked]
+    for first in asked:
+        moments = lr.stationary(rule("averaged"))
+        moments[first]
+        assert [sp.simplify(moments[x]) for x in asked] == alone, first
+
+
+def lookahead(theta, slow, *, grad, eta, gamma):
+    theta = theta - eta * grad(theta)
+    return theta, slow + gamma * (theta - slow)
+
+
+def decoupled_decay(theta, *, grad, eta, gamma):
+    return (1 - gamma) * theta - eta * grad(theta)
+
+
+def ascent(theta, *, grad, eta):
+    return theta + eta * grad(theta)
+
+
+@pytest.mark.parametrize("degree", [1, 2])
+@pytest.mark.parametrize("optimizer", [lookahead, decoupled_decay, ascent, lr.optimizers.heavy_ball])
+@pytest.mark.parametrize("landscape", ["quadratic", "linear_regression"])
+def test_any_rule_is_stable_where_its_eigenvalues_say_so(optimizer, landscape, degree):
+    rec, rng = lr.trace(optimizer, getattr(lr.landscapes, landscape)()), np.random.default_rng(1)
+    condition = lr.stable_when(rec, degree)
+    for _ in range(40):
+        at = {s: rng.uniform(0, 1.3) if s.name in ("beta", "gamma") else rng.uniform(0, 2.5) for s in rec.parameters}
+        assert bool(condition.subs(at)) == (moment_radius(rec, at, degree) < 1), at
+
+
+def test_at_the_edge_of_stability():
+    rec = lr.trace(lr.optimizers.heavy_ball, lr.landscapes.quadratic())
+    theta, at = rec.state[0], {"lam": 1, "sigma": 1, "beta": 0.9}
+    with pytest.raises(ValueError, match=r"no stationary state at .*: it needs .*beta.*; lower the learning rate"):
+        lr.stationary(rec).evaluate(theta**2, at | {"eta": 3.8})  # which floats take for 2 (1 + beta)
+    assert lr.stationary(rec).evaluate(theta**2, at | {"eta": 1e-300}) == pytest.approx(5e-300)
+    uphill = lr.trace(ascent, lr.landscapes.quadratic())
+    with pytest.raises(ValueError, match=r"no stationary state at .*: the rule has none at any rate"):
+        lr.stationary(uphill).evaluate(uphill.state[0] ** 2, {"eta": 0.1, "lam": 1, "sigma": 1})
+
+
+def test_equal_eigenvalues_keep_their_digits():
+    """At critical damping, where floats would leave three digits of the fourth power."""
+    rec, at = lr.trace(lr.optimizers.heavy_ball, lr.landscapes.quadratic()), {"eta": 0.25, "lam": 1, "beta": 0.25}
+    for degree in (1, 2, 4):
+        assert moment_radius(rec, at, degree) == pytest.approx(0.5**degree, rel=1e-10)
+
+
 def test_the_numbers_do_not_depend_on_the_workers():
     rec = lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic(lr.noise.laplace))
 
