@@ -109,7 +109,7 @@ def whole(name: str, value: Any, least: int = 0, most: int | None = _COUNTED) ->
         raise TypeError(f"{name} = {shown(value)} is not a number: give a whole number, {wanted}")
     try:
         count = int(value)  # type: ignore[call-overload]
-    except (ValueError, OverflowError):  # nan, infinity
+    except (TypeError, ValueError, OverflowError):  # nan, infinity
         count = None
     if count == value and most == _COUNTED < count:
         raise ValueError(f"{name} = {shown(value)} is more than floats can count: give 2**53 at most")
@@ -140,7 +140,11 @@ def named(name: str, mapping: Any) -> dict[str, Any]:
     """
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{name} = {shown(mapping)}: give a mapping from names to values, for instance {{'theta': 1}}")
-    return {str(key): value for key, value in mapping.items()}
+    found = {str(key): value for key, value in mapping.items()}
+    if len(found) < len(mapping):
+        twice = next(key for key in found if sum(str(other) == key for other in mapping) > 1)
+        raise ValueError(f"{name} has {twice} twice, by name and by symbol: give it once")
+    return found
 
 
 def expression(value: Any) -> Any:

@@ -171,7 +171,7 @@ class Claim:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def __call__(self, *unnamed: Any, **parameters: Any) -> Any:
+    def __call__(self, /, *unnamed: Any, **parameters: Any) -> Any:
         """The value: exact for exact numbers (integers, Fractions, SymPy numbers), floats for floats and arrays.
 
         Raises `TypeError` for names and for what is no number, `ValueError` for values outside the conditions and for

@@ -78,8 +78,8 @@ def symbol(name: str) -> sp.Symbol:
     >>> symbol("eta").is_positive, symbol("t").is_integer, symbol("theta").is_real
     (True, True, True)
     """
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"{name!r} is no name of a letter: give text, for instance 'eta'")
+    if not isinstance(name, str) or not name.isidentifier():
+        raise TypeError(f"{name!r} is no name of a letter: give a word, for instance 'eta'")
     if name in _POSITIVE or name.startswith("lam_"):  # lam_1, lam_2 …: the curvatures of several coordinates
         return sp.Symbol(name, positive=True)
     if name in _NONNEGATIVE:
@@ -97,6 +97,8 @@ def symbols(names: str) -> tuple[sp.Symbol, ...]:
     >>> symbols("eta lam")
     (eta, lam)
     """
+    if not isinstance(names, str):
+        raise TypeError(f"{names!r} are no names of letters: give words in one text, for instance 'eta lam'")
     return tuple(symbol(name) for name in names.split())
 
 

@@ -388,6 +388,10 @@ def simulate(
     if observables is None:
         observables = [f(s) for s in rec.state for f in (lambda x: x, lambda x: x**2)]
     seen = tuple(map(expression, observables if isinstance(observables, Sequence) else [observables]))
+    if not seen or not all(isinstance(o, sp.Expr) for o in seen):
+        raise ValueError(f"observables = {shown(observables)}: give one or more expressions in the state")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress = {shown(progress)}: give a function of two counts, or lrtheory.progress_bar")
     if foreign := set().union(*(o.free_symbols for o in seen)) - set(rec.state):
         raise ValueError(
             f"the observables have {', '.join(sorted(map(str, foreign)))}, and the state is "

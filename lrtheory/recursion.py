@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import sympy as sp
+from sympy.matrices.exceptions import MatrixError
 
 from .inputs import expression, named, shown
 from .landscapes import Landscape
@@ -61,6 +63,8 @@ class Recursion:
                 f"the rule has no parameter {', '.join(sorted(unknown))}: it has the parameters "
                 f"{', '.join(s.name for s in self.parameters)}"
             )
+        if wrong := [name for name, value in given.items() if value.has(sp.nan, sp.oo, sp.zoo)]:
+            raise ValueError(f"{wrong[0]} = {given[wrong[0]]}: give a finite number or an expression")
         change = {s: given[s.name] for s in self.parameters if s.name in given}
         kept = [s for s in self.parameters if s not in change]
         new = sorted(set().union(*(e.free_symbols for e in change.values())) - set(kept), key=str)
@@ -115,8 +119,8 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
 
     Returns a `Recursion`; its parameters are the optimizer's keywords, then the landscape's letters.  On a
     landscape of several coordinates each state of the rule is a vector, whose elements are numbered from 1.
-    Raises `TypeError` if the optimizer has no `grad` keyword, asks for more than one gradient per step, or cannot be
-    run on symbols.
+    Raises `TypeError` if the optimizer has no `grad` keyword, asks for more than one gradient per step, takes one of
+    the landscape's letters for its state, cannot be run on symbols, or does something else on numbers.
 
     >>> import lrtheory as lr
     >>> lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic()).next_state
@@ -126,7 +130,10 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
         raise TypeError(f"{shown(landscape)} is no landscape: give one, for instance lrtheory.landscapes.quadratic()")
     if not callable(optimizer):
         raise TypeError(f"{shown(optimizer)} is no update rule: give a function, for instance lrtheory.optimizers.sgd")
-    signature = inspect.signature(optimizer).parameters.values()
+    try:
+        signature = inspect.signature(optimizer).parameters.values()
+    except ValueError:  # a type such as int
+        signature = ()  # type: ignore[assignment]
     names = [p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD]
     keywords = [p.name for p in signature if p.kind is p.KEYWORD_ONLY]
     called = getattr(optimizer, "__name__", shown(optimizer))
@@ -135,6 +142,8 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
             f"{called} is not an update rule: write it as "
             "rule(theta, ..., *, grad, eta, ...), the state before the star and `grad` after it"
         )
+    noise_symbols = {s for s, _ in landscape.noises}
+    letters = set().union(*(g.free_symbols for g in landscape.gradients)) - noise_symbols - {*landscape.coordinates}
     dim = len(landscape.coordinates)
     state: list[Any] = (
         [symbol(name) for name in names]
@@ -142,30 +151,69 @@ def trace(optimizer: Callable[..., Any], landscape: Landscape) -> Recursion:
         else [sp.Matrix([symbol(f"{name}_{i + 1}") for i in range(dim)]) for name in names]
     )
     hyper = {name: symbol(name) for name in keywords if name != "grad"}
+    if taken := sorted(map(str, ({*_flat(state)} & letters) | ({*_flat(state), *hyper.values()} & noise_symbols))):
+        raise TypeError(
+            f"{called} has a letter {', '.join(taken)}, and so has the {landscape.name} landscape, where it means "
+            "something else: give it another name"
+        )
+    parameters = (*hyper.values(), *sorted(letters - set(hyper.values()), key=str))
+
     calls: list[Any] = []
 
-    def grad(theta: Any) -> Any:
-        calls.append(theta)
-        at = [expression(theta)] if dim == 1 else list(theta)
-        slopes = [g.xreplace(dict(zip(landscape.coordinates, at, strict=True))) for g in landscape.gradients]
-        return slopes[0] if dim == 1 else sp.Matrix(slopes)
+    def run(change: Mapping[sp.Symbol, sp.Expr]) -> tuple[Any, ...]:
+        """What the rule returns, with numbers (or nothing) put in for its letters."""
 
+        def grad(theta: Any) -> Any:
+            calls.append(theta)
+            at = [expression(theta)] if dim == 1 else list(theta)
+            here = {**change, **dict(zip(landscape.coordinates, at, strict=True))}
+            slopes = [g.xreplace(here) for g in landscape.gradients]
+            return slopes[0] if dim == 1 else sp.Matrix(slopes)
+
+        given = [x.xreplace(change) for x in state]
+        result = optimizer(*given, grad=grad, **{name: s.xreplace(change) for name, s in hyper.items()})
+        return tuple(map(expression, result if isinstance(result, tuple) else (result,)))
+
+    remedy = (
+        "write it with + - * / and the sign and root of lrtheory.optimizers, without deciding by the value of its state"
+    )
     try:
-        result = optimizer(*state, grad=grad, **hyper)
-    except TypeError as error:  # an `if` on the state, NumPy's functions
-        raise TypeError(
-            f"{called} cannot be run on symbols ({error}): write it with + - * / and the sign and root of "
-            "lrtheory.optimizers, without deciding by the value of its state"
-        ) from error
-    next_state = tuple(map(expression, result if isinstance(result, tuple) else (result,)))
+        result = run({})
+    except (TypeError, AttributeError, ArithmeticError, MatrixError) as error:  # an `if x < 0`, NumPy's functions
+        why = str(error) or type(error).__name__
+        raise TypeError(f"{called} cannot be run on symbols ({why}): {remedy}") from error
     if len(calls) > 1:
         raise TypeError(f"{called} asks for two gradients in one step: call grad once and keep its value")
-    if len(next_state) != len(state):
-        raise TypeError(f"the rule takes {len(state)} states {names} and returns {len(next_state)}: return each")
-    noise_symbols = {s for s, _ in landscape.noises}
-    letters = set().union(*(g.free_symbols for g in landscape.gradients)) - noise_symbols - {*landscape.coordinates}
-    parameters = (*hyper.values(), *sorted(letters - set(hyper.values()), key=str))
-    return Recursion(_flat(state), parameters, landscape.noises, _flat(next_state))
+    if len(result) != len(state):
+        raise TypeError(f"{called} takes {len(state)} states {names} and returns {len(result)}: return each")
+    for old, new in zip(state, result, strict=True):
+        formulas = all(isinstance(f, sp.Expr) and not f.has(sp.nan, sp.zoo, sp.oo) for f in _flat([new]))
+        if not formulas or getattr(old, "shape", ()) != getattr(new, "shape", ()):
+            raise TypeError(f"{called} returns {shown(new)} for {shown(old)}: return a formula for each state")
+    rec = Recursion(_flat(state), parameters, landscape.noises, _flat(result))
+    known = {*rec.state, *parameters, *noise_symbols}
+    if strangers := sorted(map(str, set().union(*(f.free_symbols for f in rec.next_state)) - known)):
+        raise TypeError(f"{called} uses {', '.join(strangers)}, which it does not take: add it behind the star")
+    for numbers in _trials(rec):  # SymPy compares symbols as they are written, so that `if x == 0` raises nothing
+        try:
+            found = _flat(run(numbers))
+        except (ArithmeticError, TypeError, ValueError):  # a rule may divide by its state, or differentiate by it
+            continue
+        for f, x in zip(rec.next_state, found, strict=True):
+            wanted = f.subs(numbers)
+            if x.is_finite and not (wanted.is_finite and abs(sp.N(wanted - x, 20)) < 1e-12):
+                at = ", ".join(f"{s} = {numbers[s]}" for s in rec.state)
+                raise TypeError(f"{called} does something else at {at} than for other values: {remedy}")
+    return rec
+
+
+def _trials(rec: Recursion) -> Iterator[dict[sp.Symbol, sp.Expr]]:
+    """Numbers for all letters: anywhere, and with each element of the state 0 and 1, where an `if` would decide."""
+    letters = (*rec.state, *rec.parameters, *(s for s, _ in rec.noises))
+    anywhere = {s: sp.Rational(i + 2, i + 5) for i, s in enumerate(letters)}
+    yield anywhere
+    for s, n in product(rec.state, (0, 1)):
+        yield anywhere | {s: sp.Integer(n)}
 
 
 def _flat(parts: Sequence[Any]) -> tuple[Any, ...]:
