@@ -144,12 +144,13 @@ def on_fixed_data(observable: Any, steps: Any, *, rule: Rule, start: Any = 0, **
 
 @dataclass(frozen=True)
 class _Modes:
-    """One row for each mode: the eigenvalue of X'X/n, the squared signal s * b**2, and 1 - eta * s to each power."""
+    """One row for each mode: the eigenvalue of X'X/n, the squared signal s * b**2, and of 1 - eta * s each power."""
 
     samples: int
     eigenvalues: Array
     signal: Array
     left: Array  # (modes, steps + 1): the share of each mode that is still to be learnt
+    learnt: Array  # 1 minus that, without its cancellation
 
 
 def _modes(X: Any, theta_true: Any, sigma: float, eta: float, steps: int) -> _Modes:
@@ -180,7 +181,12 @@ def _modes(X: Any, theta_true: Any, sigma: float, eta: float, steps: int) -> _Mo
             f"eta = {eta} diverges: the largest eigenvalue of X'X/n is {s[0]:.6g}; choose a rate below {2 / s[0]:.6g}"
         )
     left = np.power.outer(1 - eta * s, np.arange(steps + 1))
-    return _Modes(samples, s, s * (rotation[seen] @ truth) ** 2, left)
+    with np.errstate(divide="ignore", invalid="ignore"):  # eta * s = 1 leaves nothing after one step
+        log = np.log1p(np.where(eta * s < 1, -eta * s, eta * s - 2))  # of |1 - eta * s|
+        learnt = -np.expm1(np.multiply.outer(log, np.arange(steps + 1)))
+    learnt[:, 0] = 0
+    learnt[eta * s > 1, 1::2] = 2 - learnt[eta * s > 1, 1::2]  # (1 - eta * s)**t is negative
+    return _Modes(samples, s, s * (rotation[seen] @ truth) ** 2, left, learnt)
 
 
 def expected_training_loss(X: Any, theta_true: Any, sigma: float, eta: float, steps: int) -> Array:
@@ -214,4 +220,4 @@ def in_sample_risk(X: Any, theta_true: Any, sigma: float, eta: float, steps: int
     """
     modes = _modes(X, theta_true, sigma, eta, steps)
     noise = sigma**2 / modes.samples
-    return (modes.signal @ modes.left**2 + noise * ((1 - modes.left) ** 2).sum(axis=0)) / 2
+    return (modes.signal @ modes.left**2 + noise * (modes.learnt**2).sum(axis=0)) / 2

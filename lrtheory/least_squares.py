@@ -28,6 +28,7 @@ from .schedules import Schedule, rates
 
 _VECTORS = 26  # d x d matrices at once: 20 of the Lanczos method, and what is between them
 _ROWS = 1 << 20  # numbers of one block of samples
+_LARGEST = 1e150  # of an element: its square, times the like of a number of samples, is a float
 _DENSE = 8  # up to this dimension the eigenvalues are those of a whole matrix
 
 
@@ -41,7 +42,8 @@ class LeastSquares:
 
     `minimum` is theta*, `least_loss` its loss, `curvatures` the positive eigenvalues of X'X / n.
     Raises `TypeError` for what is no number, `ValueError` for shapes, values that are not finite, and impossible
-    batches; `MemoryError` if the moments would take more than 4 GiB.
+    batches, and for X or y whose squares leave the range of floats; `MemoryError` if the moments would take more than
+    4 GiB.
 
     >>> model = LeastSquares([[1.0], [2.0]], [1.0, 3.0])
     >>> round(model.stability_limit(), 6), round(model.stationary_excess(0.1), 6)
@@ -65,20 +67,25 @@ class LeastSquares:
             "give fewer inputs, for instance the first principal components of X, or fewer samples",
         )
         _finite("X", X), _finite("y", y)
+        _squared("y", y)
+        # one unit of X is a power of two, so that no digit changes; in it, a rate is eta * unit**2
+        self._unit = 2.0 ** np.frexp(_squared("X", X))[1]
+        X = X / self._unit
         left, singular, right = np.linalg.svd(X, full_matrices=False)
         seen = singular > singular[0] * max(n, d) * np.finfo(float).eps
         if not np.any(seen):
             raise ValueError("X is zero: there is nothing to learn from it; give inputs that vary")
         self._right = right[seen]
         self._inputs = np.ascontiguousarray(left[:, seen] * singular[seen])  # in the eigenvectors of H
-        self.curvatures: Array = singular[seen] ** 2 / n
+        self._lams = singular[seen] ** 2 / n
+        self.curvatures: Array = self._lams * self._unit**2
         coordinates = (left[:, seen].T @ y) / singular[seen]
-        self.minimum: Array = coordinates @ self._right
+        self.minimum: Array = coordinates @ self._right / self._unit
         self._residuals = self._inputs @ coordinates - y
         self.least_loss = float(self._residuals @ self._residuals / (2 * n))
         self.batch, self.replacement = batch, bool(replacement)
         self._varies = 1 / batch if replacement else (n - batch) / (batch * max(n - 1, 1))
-        self._sums = self.curvatures[:, None] + self.curvatures  # L
+        self._sums = self._lams[:, None] + self._lams  # L
 
     def _spread(self, moments: Array | None, weights: Array | None = None) -> Array:
         """The mean over the samples of (x'Px + weight) x x'."""
@@ -95,7 +102,7 @@ class LeastSquares:
 
     def _push(self, moments: Array, weights: Array | None = None) -> Array:
         """The mean of h P h over the batches (Q), and of what the weights add to it."""
-        lams = self.curvatures
+        lams = self._lams
         both = (1 - self._varies) * lams[:, None] * moments * lams
         return both + self._varies * self._spread(moments, weights) if self._varies else both
 
@@ -109,13 +116,14 @@ class LeastSquares:
         from scipy.sparse.linalg import LinearOperator, eigsh
 
         size = self._sums.size
-        if len(self.curvatures) <= _DENSE:
-            return float(1 / np.linalg.eigvalsh(np.array([self._scaled(row) for row in np.eye(size)]))[-1])
+        if len(self._lams) <= _DENSE:
+            largest = np.linalg.eigvalsh(np.array([self._scaled(row) for row in np.eye(size)]))
+            return float(1 / largest[-1] / self._unit**2)
         operator = LinearOperator((size, size), matvec=self._scaled, dtype=float)
         # the eigenvector is a positive matrix, which no other positive matrix is orthogonal to
         start = np.diag(np.sqrt(np.diag(self._sums))).ravel()
         largest = eigsh(operator, 1, which="LA", v0=start, tol=1e-12, return_eigenvectors=False)
-        return float(1 / largest[0])
+        return float(1 / largest[0] / self._unit**2)
 
     def stability_limit(self) -> float:
         """The rate above which the expected loss grows without bound.
@@ -142,16 +150,17 @@ class LeastSquares:
             raise ValueError(
                 f"eta = {eta} is not stable: the expected loss grows without bound from {self._limit:.6g} on; lower eta"
             )
-        size, root = self._sums.size, np.sqrt(self._sums)
-        forced = (eta * self._varies * self._spread(None, self._residuals**2) / root).ravel()
-        operator = LinearOperator((size, size), matvec=lambda flat: flat - eta * self._scaled(flat), dtype=float)
-        found, failed = cg(operator, forced, rtol=1e-13, maxiter=10_000)
+        size, root, rate = self._sums.size, np.sqrt(self._sums), eta * self._unit**2
+        forced = (self._varies * self._spread(None, self._residuals**2) / root).ravel()
+        largest = np.abs(forced).max() or 1.0  # the squares of conjugate gradients stay in the range of floats
+        operator = LinearOperator((size, size), matvec=lambda flat: flat - rate * self._scaled(flat), dtype=float)
+        found, failed = cg(operator, forced / largest, rtol=1e-13, maxiter=10_000)
         if failed:
             raise ValueError(
                 f"eta = {eta} is too near the limit {self._limit:.6g} to solve for the long run: lower it a little"
             )
         moments = np.diag(found.reshape(root.shape) / root)
-        return float(self.curvatures @ moments / 2)
+        return float(self._lams @ moments / 2 * rate * largest)
 
     def excess_along(self, schedule: Schedule, theta0: Any, steps: int | None = None) -> Array:
         """The expected loss, in excess of the least, before the first step and after each step of a schedule.
@@ -169,24 +178,24 @@ class LeastSquares:
             if callable(schedule):
                 raise ValueError("the schedule is a function: say how many steps, or give an array of rates")
             steps = np.size(schedule)
+        steps = whole("steps", steps)
         etas, start = rates(schedule, steps), _finite("theta0", _table("theta0", theta0, 1))
         if start.size != self._right.shape[1]:
             raise ValueError(f"theta0 has {start.size} values: give {self._right.shape[1]}, one for each column of X")
-        mean = self._right @ (start - self.minimum)
-        moments = np.outer(mean, mean)
         losses = np.empty(steps + 1)
-        losses[0] = self.curvatures @ np.diag(moments) / 2
-        for t, eta in enumerate(etas):
-            with np.errstate(over="ignore", invalid="ignore"):
-                weights = self._residuals * (self._residuals + 2 * self._inputs @ mean)
-                moments = moments - eta * (self._sums * moments - eta * self._push(moments, weights))
-                mean = (1 - eta * self.curvatures) * mean
-                losses[t + 1] = self.curvatures @ np.diag(moments) / 2
-            if not np.isfinite(losses[t + 1]):
-                raise FloatingPointError(
-                    f"the expected loss left the range of floats at step {t + 1}: lower the rates; the largest stable "
-                    f"one is {self._limit:.6g}"
-                )
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = self._right @ (start - self.minimum) * self._unit
+            moments = np.outer(mean, mean)
+            for t in range(steps + 1):
+                if t:
+                    eta = etas[t - 1] * self._unit**2
+                    weights = self._residuals * (self._residuals + 2 * self._inputs @ mean)
+                    moments = moments - eta * (self._sums * moments - eta * self._push(moments, weights))
+                    mean = (1 - eta * self._lams) * mean
+                losses[t] = self._lams @ np.diag(moments) / 2
+                if not np.isfinite(losses[t]):
+                    remedy = f"lower the rates; the largest stable one is {self._limit:.6g}" if t else "start nearer"
+                    raise FloatingPointError(f"the expected loss left the range of floats at step {t}: {remedy}")
         return losses
 
 
@@ -202,3 +211,14 @@ def _finite(name: str, array: Array) -> Array:
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} has values that are not finite numbers: remove them, or fill them in")
     return array
+
+
+def _squared(name: str, array: Array) -> float:
+    """The largest magnitude, which can be squared."""
+    largest = float(np.abs(array).max())
+    if largest and not 1 / _LARGEST < largest < _LARGEST:
+        raise ValueError(
+            f"{name} has numbers of up to {largest:.3g}, whose squares leave the range of floats, or nearly: measure "
+            "it in other units"
+        )
+    return largest

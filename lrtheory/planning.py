@@ -2,7 +2,7 @@
 
 One mode has a closed form (`schedules.optimal`); with several, the best rates are a compromise that has to be searched
 for.  Each search follows the exact gradient of the final expected loss with respect to every rate.  With several
-modes the loss may have more than one local minimum: what is returned is the best of a few starts.
+modes the loss may have more than one local minimum: what is returned is the best that is found from a few starts.
 
 >>> plan = best_constant(lams=[1, 0.01], noise=[1, 0.01], theta0=1, steps=100)
 >>> best_drop([1, 0.01], [1, 0.01], 1, 100).loss < plan.loss
@@ -12,8 +12,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from .schedules import Piecewise, expected_loss, piecewise
 _DEEP = -700.0  # stands for the logarithm of 0
 _FAR = 1e4  # stands for the logarithm of infinity
 _ARRIVED = 1e-18  # of the loss at the start: no need to search for less
+_STARTS = 6  # drops of a rough search that are descended from
+_BLOCK = 1 << 16  # numbers of one block of that search
 _STOP = {"maxiter": 3000, "maxfun": 9000, "ftol": 1e-15, "gtol": 1e-11}  # where the descent of a logarithm ends
 
 
@@ -72,7 +73,34 @@ class _Problem:
         noise, theta0 = (np.broadcast_to(np.asarray(x, dtype=float), lams.shape) for x in (noise, theta0))
         if not np.any(theta0):
             raise ValueError("theta0 = 0: the run starts at the minimum, where the best rate is 0")
-        return cls(lams, noise, theta0**2, steps)
+        moves = (theta0 != 0) | (noise > 0)  # the others stay at their minimum, whatever the rate
+        return cls(lams[moves], noise[moves], theta0[moves] ** 2, steps)
+
+    def bounds(self) -> tuple[float, float]:
+        """Two rates between which every minimum of the loss along constant rates lies.
+
+        Below 1 / max(lams), the slope at the rate eta is at most -steps * (fall - eta * rise), with
+        fall = sum(lams**2 * moment) and rise = sum(lams * ((2 * steps - 1) * lams**2 * moment + noise)): the loss falls
+        until fall / rise.  Above 1 / min(lams) it grows.
+        """
+        steepest, largest = self.lams.max(), self.moment.max()
+        share, moment = self.lams / steepest, self.moment / largest
+        with np.errstate(over="ignore", divide="ignore"):
+            rise = share @ ((2 * self.steps - 1) * share**2 * moment + self.noise / largest / steepest / steepest)
+            least = min(share**2 @ moment / rise, 1) / 2 / steepest
+            most = 2 / self.lams.min()
+        if not 0 < least < most < np.inf:
+            raise ValueError(
+                f"lams = {shown(self.lams)}, noise = {shown(self.noise)}: the best rates leave the range of floats; "
+                "measure in other units, or leave out modes with too little to learn"
+            )
+        return least, most
+
+    def judged(self, plan: Plan) -> Plan:
+        """The plan with the exact loss of its rates: the search rounds losses below exp(_DEEP) of the start up."""
+        start = np.sqrt(self.moment)
+        loss = expected_loss(plan.schedule, self.lams, self.noise, start, self.steps, at=[self.steps])[0]
+        return replace(plan, loss=float(loss))
 
     def each_step(self) -> None:
         """Refuse a search for a rate of every step that would not fit into memory."""
@@ -113,19 +141,27 @@ def _every_step(problem: _Problem, rates: Array) -> tuple[float, Array]:
     return float(lams @ moments[-1] / 2), np.sum(sensitivity * slope, axis=1)
 
 
+def _powers(x: Array, n: Any) -> tuple[Array, ...]:
+    """Of the factor of one step, f = (1 - x)²: log f, 1 - f, whether f is 1 to rounding, f**n and Σ f**j, j < n.
+
+    Where f is 1 to rounding, the sum is its Taylor series.
+    """
+    log = np.maximum(2 * np.log1p(np.where(x < 1, -x, x - 2)), _DEEP)
+    gap = x * (2 - x)
+    near = np.abs(n * gap) < 1e-5
+    total = np.where(near, n * (1 - (n - 1) / 2 * gap), -np.expm1(n * log) / np.where(near, 1, gap))
+    return log, gap, near, np.exp(n * log), total
+
+
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _every_run(problem: _Problem, values: Array, lengths: Array) -> tuple[float, Array, Array]:
     """The final loss of runs of equal rates, and its derivatives by each rate and by each length, a real number."""
     lams, noise = problem.lams, problem.noise
     x = np.multiply.outer(values, lams)
     n = np.asarray(lengths, dtype=float)[:, None]
-    log = np.maximum(2 * np.log1p(np.where(x < 1, -x, x - 2)), _DEEP)  # of f = (1 - x)², the factor of one step
-    gap = x * (2 - x)  # 1 - f
-    # f**n, the sum of f**j over j < n, and their derivatives by f and n; where f is 1 to rounding, their Taylor series
-    power, below = np.exp(n * log), np.exp((n - 1) * log)
-    near = np.abs(n * gap) < 1e-5
-    safe = np.where(near, 1, gap)
-    total = np.where(near, n * (1 - (n - 1) / 2 * gap), -np.expm1(n * log) / safe)
+    log, gap, near, power, total = _powers(x, n)
+    below, safe = np.exp((n - 1) * log), np.where(near, 1, gap)
+    # the derivatives of the power and of the total by f and by n
     total_by_f = np.where(near, n * (n - 1) / 2 * (1 - 2 * (n - 2) / 3 * gap), (total - n * below) / safe)
     total_by_n = np.where(near, 1 - (n - 0.5) * gap, -power * log / safe)
     rate = np.asarray(values)[:, None]
@@ -230,46 +266,56 @@ def _polish(problem: _Problem, plan: Plan) -> Plan:
     return plan
 
 
-def _alone(problem: _Problem) -> Array:
-    """About the best constant rate of each mode that has something to learn, if it were alone."""
-    alive = problem.moment > 0
-    lams, noise, moment = problem.lams[alive], problem.noise[alive], problem.moment[alive]
-    return 1 / (lams * (problem.steps + noise / (lams**2 * moment)))
-
-
 def _constant(problem: _Problem) -> Plan:
     from scipy.optimize import brentq
 
     def slope(rate: float) -> float:
-        return float(_every_run(problem, np.array([rate]), steps)[1][0])
+        return float(np.nan_to_num(_every_run(problem, np.array([rate]), steps)[1][0], nan=np.inf, posinf=np.inf))
 
-    steps, most = np.array([problem.steps]), 2 / problem.lams.min()
-    least = _alone(problem).min() / 30
+    steps, (least, most) = np.array([problem.steps]), problem.bounds()
     grid = np.geomspace(least, most, 40 + int(20 * np.log10(most / least)))
     losses = [_every_run(problem, grid[i : i + 1], steps)[0] for i in range(grid.size)]
     i = int(np.nanargmin(losses))
     below, above = max(i - 1, 0), min(i + 1, grid.size - 1)
-    while slope(grid[above]) < 0 and above + 1 < grid.size:  # where noise is all, the losses are equal to rounding
+    # where noise is all, the losses are equal to rounding, and only the slopes tell
+    while slope(grid[below]) >= 0 and below > 0:
+        below -= 1
+    while slope(grid[above]) < 0 and above + 1 < grid.size:
         below, above = above, above + 1
-    low, high = grid[below], grid[above]
-    # a slope that rises from the start: to stand still is best, and the rate is as good as 0
-    value = brentq(slope, low, high, xtol=1e-15 * low, maxiter=1000) if slope(low) < 0 else 1e-12 * least
+    value = brentq(slope, grid[below], grid[above], xtol=1e-15 * grid[below], maxiter=1000)
     return Plan(np.array([value]), steps, _every_run(problem, np.array([value]), steps)[0])
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _rough(problem: _Problem) -> list[Plan]:
+    """The best pair of rates on a grid for a drop after 1, 2, 4 … steps, and so many before the end; the best first."""
+    steps, (least, most) = problem.steps, problem.bounds()
+    grid = np.geomspace(least, most, 12 + int(5 * np.log10(most / least)))
+    cuts = {steps // 2, *(2**k for k in range(steps.bit_length() - 1))}
+    cuts |= {steps - cut for cut in cuts}
+    losses = {cut: np.zeros((grid.size, grid.size)) for cut in cuts}
+    modes = max(1, _BLOCK // grid.size)
+    for first in range(0, problem.lams.size, modes):
+        here = slice(first, first + modes)
+        lams, noise = problem.lams[here], problem.noise[here]
+        kept, added = {}, {}  # by a run of so many steps, at each rate and for each mode
+        for n in cuts:
+            *_, kept[n], total = _powers(np.multiply.outer(grid, lams), float(n))
+            added[n] = grid[:, None] ** 2 * noise * total
+        for cut, left in losses.items():
+            before, after = kept[cut] * problem.moment[here] + added[cut], steps - cut
+            left += before @ (kept[after] * lams / 2).T + added[after] @ lams / 2
+    plans = []
+    for cut, left in losses.items():
+        i, j = np.unravel_index(np.argmin(np.where(np.isnan(left), np.inf, left)), left.shape)
+        plans.append(Plan(grid[[i, j]], np.array([cut, steps - cut]), float(left[i, j])))
+    return sorted(plans, key=lambda plan: (_loss(plan), plan.lengths[0]))
+
+
 def _two(problem: _Problem) -> Plan:
-    """The best single drop, searched for from the best constant rate and from the best of a few rough drops."""
-    alone, steps = _alone(problem), problem.steps
-    grid = np.geomspace(alone.min() / 2, alone.max() * steps, 12)
-    rough = [
-        Plan(np.array(pair), np.array([cut, steps - cut]), np.inf)
-        for cut in {min(max(int(share * steps), 1), steps - 1) for share in (0.5, 0.8, 0.95)}
-        for pair in product(grid, grid)
-        if pair[0] > pair[1]
-    ]
-    losses = [_every_run(problem, plan.values, plan.lengths)[0] for plan in rough]
-    nearest = rough[int(np.nanargmin(losses))]
-    starts = (_split(problem, _constant(problem)), _descend(problem, nearest.values, nearest.lengths))
+    """The best single drop that is found from the best constant rate and from the best rough ones."""
+    rough = [_descend(problem, plan.values, plan.lengths) for plan in _rough(problem)[:_STARTS]]
+    starts = (_split(problem, _constant(problem)), *rough)
     return _polish(problem, min((_refine(problem, start) for start in starts), key=_loss))
 
 
@@ -286,17 +332,22 @@ def best_constant(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
     """The constant rate with the lowest expected loss after `steps` steps.
 
     Arguments as for `expected_loss` (additive noise).  Returns a `Plan`; raises `ValueError` for wrong values.
+    The search looks at twenty rates or more in every factor of ten between bounds that are certain, and goes on from
+    the best of them.
 
     >>> best_constant(lams=1, noise=1, theta0=1, steps=1).rates
     array([0.5])
     """
-    return _constant(_Problem.of(lams, noise, theta0, steps))
+    problem = _Problem.of(lams, noise, theta0, steps)
+    return problem.judged(_constant(problem))
 
 
 def best_drop(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
-    """The best single drop: `.values` are the rates before and after it, `.lengths` their numbers of steps.
+    """The best single drop found: `.values` are the rates before and after it, `.lengths` their numbers of steps.
 
-    Arguments as for `expected_loss` (additive noise), with two steps or more.  Returns a `Plan`.
+    Arguments as for `expected_loss` (additive noise), with two steps or more.  Returns a `Plan`: the best of seven
+    local minima, those next to the best constant rate and to the six best of a rough grid of rates, with drops after
+    1, 2, 4 … steps and as long before the end.  A better one may exist.  The second rate may be the higher one.
 
     >>> best_drop(lams=1, noise=1, theta0=1, steps=2).values.round(6)
     array([0.5     , 0.333333])
@@ -305,10 +356,12 @@ def best_drop(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
 
 
 def best_pieces(lams: Any, noise: Any, theta0: Any, steps: int, pieces: int | Sequence[int]) -> Plan:
-    """The best schedule of so many constant pieces, or of pieces of the given lengths.
+    """The best schedule found of so many constant pieces, or of pieces of the given lengths.
 
     Arguments as for `expected_loss` (additive noise).  With a number of `pieces` their lengths are searched for too,
-    one piece after the other: a local minimum.  Returns a `Plan`; raises `ValueError` for impossible pieces.
+    from the best drop found on, one piece after the other; for given lengths, the rates from the best constant one on.
+    Either way it is a local minimum: another schedule may be better.  Returns a `Plan`; raises `ValueError` for
+    impossible pieces.
 
     >>> best_pieces(lams=1, noise=1, theta0=1, steps=4, pieces=[2, 2]).lengths
     array([2, 2])
@@ -318,27 +371,32 @@ def best_pieces(lams: Any, noise: Any, theta0: Any, steps: int, pieces: int | Se
         count = whole("pieces", pieces)
         if not 1 <= count <= steps:
             raise ValueError(f"pieces = {count} for {steps} steps: give 1 to {steps} pieces")
-        return _pieces(problem, count)
+        return problem.judged(_pieces(problem, count))
     lengths = np.array([whole("a length", length, 1) for length in pieces])  # type: ignore[union-attr]
     if lengths.ndim != 1 or lengths.sum() != steps:
         raise ValueError(f"pieces = {shown(pieces)}: give lengths of 1 or more that add up to {steps} steps")
-    return _descend(problem, np.repeat(_constant(problem).values, lengths.size), lengths)
+    return problem.judged(_descend(problem, np.repeat(_constant(problem).values, lengths.size), lengths))
 
 
 def best_schedule(lams: Any, noise: Any, theta0: Any, steps: int) -> Plan:
-    """The best rates, one for each step.
+    """The best rates found, one for each step.
 
-    Arguments as for `expected_loss` (additive noise).  Started from the best six pieces and from the best rates of
-    the steepest and of the flattest mode alone; in one mode it is `schedules.optimal`, in several a local minimum.
+    Arguments as for `expected_loss` (additive noise).  In one mode they are `schedules.optimal`.  In several they are
+    the best of three local minima, those next to the best six pieces found and to the best rates of the steepest and
+    of the flattest mode alone: another schedule may be better.
 
     >>> best_schedule(lams=1, noise=1, theta0=1, steps=3).rates.round(6)
     array([0.5     , 0.333333, 0.25    ])
     """
     problem = _Problem.of(lams, noise, theta0, steps)
     problem.each_step()
+    steps = problem.steps
     starts = [_pieces(problem, min(6, steps)).rates]
     alive = np.flatnonzero(problem.moment)
     for mode in {alive[np.argmin(problem.lams[alive])], alive[np.argmax(problem.lams[alive])]}:
         lam = problem.lams[mode]
-        starts.append(1 / (lam * (np.arange(1, steps + 1) + problem.noise[mode] / (lam**2 * problem.moment[mode]))))
-    return min((_descend(problem, rates, np.ones(steps, dtype=int)) for rates in starts), key=_loss)
+        with np.errstate(over="ignore", divide="ignore"):
+            rates = 1 / (lam * (np.arange(1, steps + 1) + problem.noise[mode] / (lam**2 * problem.moment[mode])))
+        starts.append(np.maximum(rates, np.finfo(float).tiny))
+    plans = [_descend(problem, rates, np.ones(steps, dtype=int)) for rates in starts]
+    return problem.judged(min(plans, key=_loss))

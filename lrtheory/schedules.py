@@ -5,6 +5,7 @@ A schedule is a function from the step (0, 1, 2 …) to the rate of that step, o
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Piecewise:
     def __post_init__(self) -> None:
         for step in self.changes:
             whole("the step of a change", step)
+        if len(self.values) != len(self.changes) + 1 or list(self.changes) != sorted(self.changes):
+            raise ValueError(
+                f"values = {shown(self.values)}, changes = {shown(self.changes)}: give the steps at which the second "
+                "value takes over, the third …, one after the other"
+            )
         _admissible(numbers("the rates", self.values), np.array([0, *self.changes]))
 
     def __call__(self, t: int) -> float:
@@ -101,37 +107,59 @@ def exponential(eta0: float, factor: float) -> Callable[[int], float]:
     0.125
     """
     positive("eta0", eta0, or_zero=True), positive("factor", factor, or_zero=True)
-    return lambda t: eta0 * factor**t
+
+    def rate(t: int) -> float:
+        try:
+            return float(eta0 * factor**t)
+        except OverflowError:
+            raise ValueError(
+                f"the rate at step {t} is {eta0} * {factor}**{t}, which leaves the range of floats: give a factor of 1 "
+                "or less, or fewer steps"
+            ) from None
+
+    return rate
+
+
+def _left(t: int, steps: int) -> int:
+    """How many steps are left before the rate is 0."""
+    if not 0 <= t <= steps:
+        raise ValueError(f"step {t} of a schedule that ends after {steps} steps: give it the steps of the whole run")
+    return steps - t
 
 
 def linear(eta0: float, steps: int) -> Callable[[int], float]:
-    """From eta0 down to 0 along a straight line over `steps` steps.
+    """From eta0 down to 0 along a straight line over `steps` steps, where it ends: later steps raise `ValueError`.
 
     >>> linear(0.5, steps=4)(3)
     0.125
     """
     positive("eta0", eta0, or_zero=True), whole("steps", steps, 1)
-    return lambda t: eta0 * (1 - t / steps)
+    return lambda t: eta0 * (_left(t, steps) / steps)
 
 
 def cosine(eta0: float, steps: int) -> Callable[[int], float]:
     """From eta0 down to 0 along half a cosine over `steps` steps (Loshchilov & Hutter 2017).
 
+    It ends there: later steps raise `ValueError`.
+
     >>> round(cosine(0.5, steps=4)(2), 12)
     0.25
     """
     positive("eta0", eta0, or_zero=True), whole("steps", steps, 1)
-    return lambda t: eta0 / 2 * (1 + float(np.cos(np.pi * t / steps)))
+    # (1 + cos(pi t / steps)) / 2, whose last values would lose their digits
+    return lambda t: eta0 * math.sin(math.pi / 2 * _left(t, steps) / steps) ** 2
 
 
 def warmup_stable_decay(eta0: float, steps: int, warmup: int, decay: int) -> Callable[[int], float]:
     """Up along a line for `warmup` steps, constant, and down along a line over the last `decay` steps.
 
+    It ends there: later steps raise `ValueError`.
+
     >>> [warmup_stable_decay(1.0, steps=6, warmup=2, decay=2)(t) for t in range(6)]
     [0.5, 1.0, 1.0, 1.0, 1.0, 0.5]
     """
     positive("eta0", eta0, or_zero=True), whole("steps", steps, 1), whole("warmup", warmup), whole("decay", decay)
-    return lambda t: eta0 * min(1.0, (t + 1) / max(warmup, 1), (steps - t) / max(decay, 1))
+    return lambda t: eta0 * min(1.0, (t + 1) / max(warmup, 1), _left(t, steps) / max(decay, 1))
 
 
 def optimal(lam: float, sigma: float, second_moment: float) -> Callable[[int], float]:
@@ -208,7 +236,8 @@ def expected_loss(
     `model="lms"` the modes are coupled: beyond 64 of them each step is taken, in time and memory proportional to
     their number.
 
-    Returns an array of losses, one for each step in `at`; infinity where a loss leaves the range of floats.
+    Returns an array of losses, one for each step in `at`; infinity where a loss leaves the range of floats,
+    and from there on, even if lower rates would bring it back.
     Raises `TypeError` for what is no number, `ValueError` for wrong shapes or values, `MemoryError` for sizes.
 
     >>> expected_loss(drop(0.5, 0.25, at=1), lams=1, noise=1, theta0=1, steps=2)
@@ -356,6 +385,7 @@ def _relax(
     # f = 1: the sum has n equal terms, which is what the quotient of two tiny numbers gives
     flat = gap == 0
     gap, log = np.where(flat, 1e-200, gap), np.where(flat, -1e-200, log)
+    log = np.where((moment == 0) & (forced == 0), 0, log)  # 0 stays 0, however far f**n grows
     kept, gained = weight * moment, weight * forced / gap
     start, stop = run
     losses = np.empty(looks.size)

@@ -114,6 +114,24 @@ def test_the_noise_on_the_way_depends_on_the_side_one_comes_from():
     assert below[0] == pytest.approx(above[0]) and below[1] > 2 * above[1]
 
 
+@pytest.mark.parametrize("of_x", [1, 1e-140, 1e140])
+@pytest.mark.parametrize("of_y", [1, 1e-80, 1e-149, 1e80, 1e149])
+def test_the_answers_do_not_depend_on_the_units(of_x, of_y):
+    X, y = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 1.0]]), np.array([1.0, 2.0, 3.0])
+    model, scaled = lr.LeastSquares(X, y), lr.LeastSquares(of_x * X, of_y * y)
+    eta = 0.1 * model.stability_limit()
+    assert scaled.stability_limit() * of_x**2 == pytest.approx(model.stability_limit(), rel=1e-12)
+    excess = scaled.stationary_excess(eta / of_x**2) / of_y**2
+    assert excess == pytest.approx(model.stationary_excess(eta), rel=1e-11)
+    curve = scaled.excess_along([eta / of_x**2] * 3, np.array([1, 2]) * (of_y / of_x)) / of_y**2
+    np.testing.assert_allclose(curve, model.excess_along([eta] * 3, [1, 2]), rtol=1e-11)
+
+
+def test_steps_may_be_a_whole_float():
+    model = lr.LeastSquares(X4, Y4)
+    np.testing.assert_array_equal(model.excess_along(lambda t: 0.1, [1, 1], 3.0), model.excess_along([0.1] * 3, [1, 1]))
+
+
 def test_all_of_the_data_at_each_step_is_gradient_descent():
     model = lr.LeastSquares(X4, Y4, batch=4, replacement=False)
     assert model.stability_limit() == pytest.approx(2 / model.curvatures.max(), rel=1e-12)
@@ -190,6 +208,10 @@ def test_scikit_learns_sgd_on_real_data():
         (lambda: lr.LeastSquares([[1.0]], [np.inf]), ValueError, "y has values that are not finite"),
         (lambda: lr.LeastSquares(np.zeros((3, 2)), np.ones(3)), ValueError, "X is zero"),
         (lambda: lr.LeastSquares(np.zeros((0, 2)), []), ValueError, "at least one sample"),
+        (lambda: lr.LeastSquares(1e155 * np.array(X4), Y4), ValueError, r"X has numbers of up to 2e\+155"),
+        (lambda: lr.LeastSquares(1e-165 * np.array(X4), Y4), ValueError, "X has .* measure it in other units"),
+        (lambda: lr.LeastSquares(X4, 1e160 * np.array(Y4)), ValueError, "y has .* measure it in other units"),
+        (lambda: lr.LeastSquares(X4, Y4).excess_along([], [1e200, 1]), FloatingPointError, "at step 0: start nearer"),
         (lambda: lr.LeastSquares(X4, Y4, batch=0), ValueError, "batch = 0: give a whole number"),
         (lambda: lr.LeastSquares(X4, Y4, batch=1.5), ValueError, "batch = 1.5: give a whole number"),
         (lambda: lr.LeastSquares(X4, Y4, 5, replacement=False), ValueError, "only 4 samples; give 4 or fewer"),

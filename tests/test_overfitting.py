@@ -57,6 +57,12 @@ def test_the_curves_are_the_means_over_every_label_noise(X):
     np.testing.assert_allclose(lr.in_sample_risk(*at), list(map(float, risk)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("eta", [1e-10, 0.4, 1.0, 1.6, 1.99])
+def test_the_noise_that_is_learnt_keeps_its_digits(eta):
+    exact = [float((1 - (1 - F(eta)) ** t) ** 2 / 4) for t in range(5)]
+    np.testing.assert_allclose(lr.in_sample_risk([[1], [1]], [0], 1, eta, 4), exact, rtol=1e-13)
+
+
 def test_the_curves_are_those_of_simulated_data_sets():
     sets, steps, sigma = 4_000, 60, 1.5
     clean = INPUTS @ COEFFICIENTS

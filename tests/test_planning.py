@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import minimize, minimize_scalar
 
 import lrtheory as lr
+from lrtheory import schedules
 from lrtheory.planning import _every_run, _Problem, loss_and_gradient
 from lrtheory.schedules import constant, expected_loss, optimal
 
@@ -96,6 +97,48 @@ def test_the_best_constant_rate_beats_every_other():
     assert min(found) > plan.loss
 
 
+@pytest.mark.parametrize(("noise", "rate"), [(0.3, 1 / 31), (3e9, 1 / (3e11 + 1))])
+def test_a_mode_that_starts_at_its_minimum_counts_with_its_noise(noise, rate):
+    plan = lr.best_constant([100, 1], [noise, 0], [0, 1], 1)
+    assert plan.values[0] == pytest.approx(rate, rel=1e-12, abs=0)
+    assert plan.loss == pytest.approx((1 - rate) / 2, rel=1e-14)
+
+
+def test_a_steep_mode_that_never_moves_changes_nothing():
+    assert lr.best_constant([1000, 1], [0, 1], [0, 1], 1000).loss == lr.best_constant(1, 1, 1, 1000).loss
+
+
+def test_no_constant_rate_of_a_fine_grid_is_better():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        modes, steps = rng.integers(2, 5), int(rng.integers(1, 41))
+        lams, noise = 10 ** rng.uniform(-3, 2, modes), 10 ** rng.uniform(-3, 1.5, modes)
+        theta0 = rng.normal(size=modes) * (np.arange(modes) != lams.argmax())
+        rates = np.geomspace(1e-9 / lams.max(), 2 / lams.min(), 5000)[:, None]
+        moment = theta0**2
+        with np.errstate(over="ignore"):
+            for _ in range(steps):
+                moment = (1 - rates * lams) ** 2 * moment + rates**2 * noise
+            least = np.sum(moment * lams / 2, axis=1).min()
+        assert lr.best_constant(lams, noise, theta0, steps).loss <= least * (1 + 1e-12)
+
+
+def test_a_drop_after_one_giant_step_is_found():
+    lams, noise = [0.05853359, 0.00174251, 0.1733793], [0.24582508, 0, 0.03478422]
+    theta0 = [54.97963159, 33.044232, 46.74314128]
+    plan = lr.best_drop(lams, noise, theta0, 40)
+    assert plan.loss <= final(schedules.drop(558.086, 3.08595, 1), lams, noise, theta0, 40)
+
+
+def test_the_loss_is_that_of_the_rates_however_far_the_start():
+    plan = lr.best_drop(1, 1, 1e150, 5)
+    assert plan.loss == pytest.approx(final(plan.schedule, 1, 1, 1e150, 5), rel=1e-9)
+
+
+def test_steps_may_be_a_whole_float():
+    np.testing.assert_array_equal(lr.best_schedule(1, 1, 1, 4.0).rates, lr.best_schedule(1, 1, 1, 4).rates)
+
+
 def test_the_best_drop_is_the_best_of_all_its_steps():
     lams, noise, theta0, steps = [1, 0.1], [1, 0.3], [1, 4], 12
     tried = []
@@ -175,6 +218,7 @@ def test_ten_pieces_reach_the_target_in_the_published_number_of_steps(batch):
         (lambda: lr.best_pieces(1, 1, 1, 5, 6), "give 1 to 5 pieces"),
         (lambda: lr.best_pieces(1, 1, 1, 5, [2, 2]), "add up to 5 steps"),
         (lambda: lr.best_drop(1, 1, 1, 1), "give 1 to 1 pieces"),
+        (lambda: lr.best_constant(1e-200, 1, 1, 5), "leave the range of floats"),
     ],
 )
 def test_bad_input_is_told_what_to_do(call, message):

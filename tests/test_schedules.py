@@ -111,6 +111,20 @@ def test_a_diverging_run_is_infinitely_bad():
     assert expected_loss(schedules.constant(3.0), [1, 1], [0, 0], [0, 0], 5000, at=[5000]) == 0
 
 
+def test_what_rests_at_the_minimum_stays_there():
+    assert not expected_loss(schedules.constant(10), [1, 2], 0, 0, 1000, model="lms", at=[1, 1000]).any()
+    assert not expected_loss(schedules.drop(1, 3, 1), 1, 0, 1, 2000, at=[1, 2000]).any()  # arrives with the first step
+    assert expected_loss(schedules.drop(1, 3, 1), [1, 1], [0, 1], 1, 2000, at=[2000]) == np.inf
+
+
+@pytest.mark.parametrize("steps", [100, 10**6, 10**8])
+def test_the_last_rates_of_a_cosine_keep_their_digits(steps):
+    for t in (1, steps // 3, steps - 2, steps - 1):
+        with mpmath.workdps(40):
+            exact = mpmath.mpf(0.3) / 2 * (1 + mpmath.cos(mpmath.pi * t / steps))
+        assert schedules.cosine(0.3, steps)(t) == pytest.approx(float(exact), rel=2e-15)
+
+
 # rates, and the bound with the best multiple of them: Schaipp et al. (2025), 100 steps, D = G = 1
 @pytest.mark.parametrize(
     ("schedule", "published"),
@@ -197,6 +211,12 @@ def test_the_induction_refuses_the_rivals():
         (lambda: expected_loss(schedules.constant(1), 1, 1, 1, 3, at=[1.5]), "give whole steps between 0 and 3"),
         (lambda: expected_loss(schedules.constant(1), 1, 1, np.inf, 3), "give finite starts"),
         (lambda: piecewise([1, 2], [3]), "give each value its number of steps"),
+        (lambda: schedules.Piecewise((0.1,), (5,)), "one after the other"),
+        (lambda: schedules.Piecewise((0.1, 0.2, 0.3), (5, 3)), "one after the other"),
+        (lambda: schedules.exponential(0.5, 2)(2000), "the rate at step 2000 is .* leaves the range of floats"),
+        (lambda: schedules.cosine(0.5, 100)(150), "step 150 of a schedule that ends after 100 steps"),
+        (lambda: schedules.linear(0.5, 100)(101), "step 101 of a schedule that ends after 100 steps"),
+        (lambda: schedules.warmup_stable_decay(1, 6, 2, 2)(7), "step 7 of a schedule that ends after 6 steps"),
         (lambda: worst_case_bound([1, 0], 2), "each positive"),
         (lambda: lr.claim("schedules.linear_mean")(lam=1, eta0=1, steps=0), "give one step or more"),
         (lambda: lr.claim("schedules.exponential_limit")(lam=1, eta0=1, decay=2), "choose decay below 1"),
