@@ -608,7 +608,7 @@ def check(
     """Question a claim with every witness that applies; returns a `Verdict`.
 
     `seed` decides the chains; `tests` is the number of simulations that share the false-alarm rate; `witnesses` are
-    the kinds to hear.  Raises nothing for a false claim: the verdict says so; `ValueError` for an unknown kind.
+    the kinds to hear.  Raises nothing for a false claim: the verdict says so; `ValueError` for an unknown kind or none.
 
     >>> import lrtheory as lr
     >>> verdict = lr.check("noise_floor.variance")
@@ -620,10 +620,14 @@ def check(
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(f"executor = {shown(executor)}: give one of concurrent.futures, or None for threads")
     seed = whole("seed", seed, 0, None)
-    if unknown := set(witnesses) - set(WITNESSES):
-        raise ValueError(f"witnesses = {', '.join(sorted(unknown))}: choose among {', '.join(WITNESSES)}")
+    try:
+        chosen = set(witnesses)
+    except TypeError:  # None, a number
+        chosen = set()
+    if not chosen or not chosen <= set(WITNESSES):
+        raise ValueError(f"witnesses = {shown(witnesses)}: give a list of one or more of {', '.join(WITNESSES)}")
     doubt = _Doubt(claim, seed, executor, tests)
-    found = (getattr(doubt, kind)() for kind in WITNESSES if kind in witnesses)
+    found = (getattr(doubt, kind)() for kind in WITNESSES if kind in chosen)
     kinds = {w.kind: w for w in found if w is not None}
     rivals = tuple(doubt.reject(rival, kinds) for rival in claim.rivals)
     made, killed, far, survivors, near = doubt.mutants(kinds)

@@ -49,8 +49,10 @@ class Landscape:
     @property
     def gradient(self) -> sp.Expr:
         """The derivative of the sample loss of one coordinate."""
-        (slope,) = self.gradients
-        return slope
+        if len(self.coordinates) != 1:
+            names = ", ".join(map(str, self.coordinates))
+            raise ValueError(f"{self.name} has {len(self.coordinates)} coordinates, {names}: take its `gradients`")
+        return self.gradients[0]
 
     @cached_property
     def loss(self) -> sp.Expr:
@@ -131,6 +133,8 @@ def batched(landscape: Landscape, batch: int) -> Landscape:
     >>> batched(quadratic(), 2).gradient
     lam*theta + sigma*xi_sample1/2 + sigma*xi_sample2/2
     """
+    if not isinstance(landscape, Landscape):
+        raise TypeError(f"{shown(landscape)} is no landscape: give one, for instance quadratic()")
     batch = whole("batch", batch, 1, _MOST_COPIES)
     copies = [{s: symbol(f"{s}_sample{b + 1}") for s, _ in landscape.noises} for b in range(batch)]
     loss = sp.Add(*(landscape.sample_loss.xreplace(own) for own in copies)) / batch

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .inputs import positive, whole
-from .practice import BATCHES, Balance, QuickWin, _balance, _momentum, _weighted_mean, quick_win
+from .inputs import number, numbers, positive, shown, whole
+from .practice import BATCHES, LARGEST, Balance, QuickWin, _balance, _momentum, _weighted_mean, quick_win
 
 _LEAST = BATCHES // 2  # blocks: fewer say too little of the error
 _KEPT = 4 * BATCHES  # blocks: an older one would weigh less than a fiftieth of the newest
@@ -43,14 +45,25 @@ def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def _square(array: Any) -> float:
+def _are_shapes(shapes: Any) -> bool:
+    lists = isinstance(shapes, list) and shapes and all(isinstance(shape, list) for shape in shapes)
+    return bool(lists) and all(type(n) is int and n >= 0 for shape in shapes for n in shape)
+
+
+def _square(path: str, array: Any) -> float:
     """‖array‖², summed in double precision where the processor reaches the array, which costs least in NumPy."""
-    try:
-        array = np.from_dlpack(array)
-    except Exception:  # each library refuses with an error of its own; its own sum serves then
-        square = array * array
-        return float(square.sum() if hasattr(square, "sum") else square)
-    flat = array.astype(float, copy=False).ravel()
+    kind = str(getattr(array, "dtype", type(array)))  # whose name every library has: float32, torch.bfloat16
+    real = "float" in kind or "int" in kind if hasattr(array, "dtype") else isinstance(array, Real)
+    if not real or isinstance(array, bool):
+        raise TypeError(f"{path} is of the type {kind}: give arrays of real numbers, or dicts, lists, tuples of them")
+    if not isinstance(array, (Real, np.generic, np.ndarray)):
+        try:
+            array = np.from_dlpack(array)
+        except Exception:  # each library refuses with an error of its own; its own sum serves then
+            if "16" in kind or "8" in kind:  # which would end at a few hundred
+                array = array.float() if hasattr(array, "float") else array.astype("float32")
+            return float((array * array).sum())
+    flat = np.asarray(array, dtype=float).ravel()
     return float(flat @ flat)
 
 
@@ -101,10 +114,11 @@ class Monitor:
         the mini-batch, as it is applied, weight decay included.  With momentum, `buffer` is the momentum buffer.
 
         Raises `ValueError` for a shape that changed or does not fit, values that are not finite, and a rate that is
-        not positive; `TypeError` for an iterator.  A step that raises is not counted, and what was counted stays.
+        not positive; `TypeError` for what is not made of real numbers.  A step that raises is not counted, and what
+        was counted stays.
         """
-        fresh = learning_rate != self._rate
-        rate = positive("learning_rate", learning_rate) if fresh else self._rate
+        rate = positive("learning_rate", learning_rate)
+        fresh = rate != self._rate
         if not fresh and self._steps % self.every:  # not a step to look at
             self._steps += 1
             return
@@ -117,7 +131,7 @@ class Monitor:
         self._looks += 1
         self._sums += seen
         if self._looks % self._block == 0:
-            self._blocks = [*self._blocks, [float(self._steps), *(self._sums / self._block)]][-_KEPT:]
+            self._blocks = [*self._blocks, [float(self._steps), *(self._sums / self._block).tolist()]][-_KEPT:]
             self._sums = np.zeros(2)
 
     def _look(self, parameters: Any, gradient: Any, buffer: Any) -> tuple[Any, list[list[int]]]:
@@ -128,21 +142,25 @@ class Monitor:
             trees["buffer"] = buffer
         leaves = {name: list(_leaves(tree() if callable(tree) else tree, name)) for name, tree in trees.items()}
         shapes = {name: [list(getattr(x, "shape", ())) for _, x in found] for name, found in leaves.items()}
-        for name, found in shapes.items():
-            if found != shapes["parameters"]:
-                raise ValueError(f"{name} and parameters do not match: {self._first_difference(leaves, name)}")
+        places = {name: [path.removeprefix(name) for path, _ in found] for name, found in leaves.items()}
+        for name in trees:
+            if shapes[name] != shapes["parameters"] or places[name] != places["parameters"]:
+                raise ValueError(
+                    f"{name} and parameters do not match: {self._first_difference(leaves, name)}; give both alike"
+                )
         if self._shapes is not None and shapes["parameters"] != self._shapes:
             raise ValueError(
                 f"the parameters have shapes {shapes['parameters']} and had {self._shapes} before: "
                 "start another Monitor for another model"
             )
-        if not leaves["parameters"]:
-            raise ValueError("parameters hold no array: give the arrays that are trained")
-        squares = {name: [(path, _square(leaf)) for path, leaf in found] for name, found in leaves.items()}
-        if bad := [path for found in squares.values() for path, value in found if not math.isfinite(value)]:
+        if not any(math.prod(shape) for shape in shapes["parameters"]):
+            raise ValueError("parameters hold no array, or empty ones: give the arrays that are trained")
+        with np.errstate(over="ignore"):  # infinity is refused
+            squares = {name: [(path, _square(path, leaf)) for path, leaf in found] for name, found in leaves.items()}
+        if bad := [path for found in squares.values() for path, value in found if not value <= LARGEST]:
             raise ValueError(
-                f"{', '.join(bad)} is not finite at step {self._steps} of this rate: the run diverged or a "
-                "batch is bad; this step is not counted"
+                f"{', '.join(bad)} is not finite or far too large at step {self._steps} of this rate: the run diverged "
+                "or a batch is bad; this step is not counted"
             )
         theta, *_, moved = (sum(value for _, value in found) for found in squares.values())
         return (theta, moved), shapes["parameters"]
@@ -153,7 +171,11 @@ class Monitor:
         if len(pair[0]) != len(pair[1]):
             return f"{len(pair[0])} arrays and {len(pair[1])}"
         shapes = ((path, np.shape(a), other, np.shape(b)) for (path, a), (other, b) in zip(*pair, strict=True))
-        return next(f"{path} has shape {a} and {other} {b}" for path, a, other, b in shapes if a != b)
+        return next(
+            f"{path} has shape {a} and {other} {b}"
+            for path, a, other, b in shapes
+            if a != b or path.removeprefix(name) != other.removeprefix("parameters")
+        )
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         """The full blocks as columns, and their weights."""
@@ -168,7 +190,7 @@ class Monitor:
     def balance(self) -> Balance:
         """2·E[θ·g] over η·E‖g‖² in the window, with its error: 1 at a floor.  See `practice.at_the_floor`.
 
-        Raises `ValueError` if the rate was kept for less than half a window.
+        Raises `ValueError` if the rate was kept for less than half a window, or the run does not move.
         """
         (steps, lengths, squares), weights = self._read()
         return _balance(float(self._rate or 0), self.momentum, steps, lengths, squares, weights)
@@ -183,17 +205,17 @@ class Monitor:
         form = {"momentum": self.momentum, "dampening": self.dampening, "noise_variance": noise_variance}
         name = "mean_squared_update" if self.momentum else "mean_squared_gradient_norm"
         win = quick_win(self._rate or 0.0, new_learning_rate=new_learning_rate, **form, **{name: square})  # type: ignore[arg-type]
-        return replace(win, standard_error=win.high * error / square)
+        return replace(win, standard_error=win.high * (error / square))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the monitor knows, as plain numbers and lists, for a checkpoint; JSON can hold it."""
         return {
-            name.lstrip("_"): value.tolist() if isinstance(value, np.ndarray) else value
+            name.lstrip("_"): value.tolist() if isinstance(value, np.ndarray) else deepcopy(value)
             for name, value in vars(self).items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned.  Raises `ValueError` for another thing, and then changes nothing.
+        """Go on from what `state_dict` returned.  Another thing raises `ValueError` or `TypeError` and changes nothing.
 
         >>> monitor, other = Monitor(), Monitor()
         >>> monitor.update([np.ones(3)], [np.ones(3)], 0.1)
@@ -202,20 +224,34 @@ class Monitor:
         True
         """
         mine = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state = {shown(state)}: give what state_dict() returned")
         if wrong := set(mine) ^ set(state):
-            raise ValueError(f"the state differs in {', '.join(sorted(wrong))}: give what state_dict() returned")
+            names = ", ".join(sorted(map(str, wrong)))
+            raise ValueError(f"the state differs in {names}: give what state_dict() returned")
         for name in ("window", "every", "momentum", "dampening"):
-            if state[name] != mine[name]:
+            if number(name, state[name]) != mine[name]:
                 raise ValueError(
                     f"the state was made with {name} = {state[name]} and this monitor has {mine[name]}: "
                     "make it with the same"
                 )
-        sums, blocks = np.array(state["sums"], dtype=float), np.array(state["blocks"], dtype=float)
-        for name, array, shape in (("sums", sums, (2,)), ("blocks", blocks, (len(blocks), 3) if len(blocks) else (0,))):
-            if array.shape != shape or not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} = {state[name]} in the state: give what state_dict() returned")
-        if not 0 <= state["looks"] <= state["steps"]:
-            raise ValueError(f"steps = {state['steps']}, looks = {state['looks']} in the state: give what it was")
-        self._shapes, self._rate = state["shapes"], state["rate"]
-        self._steps, self._looks = state["steps"], state["looks"]
-        self._sums, self._blocks = sums, blocks.tolist()
+        steps, looks, shapes = whole("steps", state["steps"]), whole("looks", state["looks"]), state["shapes"]
+        rate = positive("rate", state["rate"]) if steps else state["rate"]
+        sums, blocks = numbers("sums", state["sums"]), numbers("blocks", state["blocks"])
+        ends = [self.every * (self._block * (i + 1) - 1) + 1 for i in range(looks // self._block)[-_KEPT:]]
+        could_be = {
+            "rate": steps > 0 or rate is None,
+            "shapes": _are_shapes(shapes) if steps else shapes is None,
+            "looks": looks == -(-steps // self.every),
+            "sums": sums.shape == (2,) and np.all((sums >= 0) & (sums < np.inf)),
+            "blocks": blocks.shape == ((len(ends), 3) if ends else (0,))
+            and np.all((blocks >= 0) & (blocks < np.inf))
+            and [row[0] for row in blocks.tolist()] == ends,
+        }
+        for name, good in could_be.items():
+            if not good:
+                raise ValueError(
+                    f"{name} = {shown(state[name])} in the state of {steps} steps: give what state_dict() returned"
+                )
+        self._shapes, self._rate, self._steps, self._looks = shapes, rate, steps, looks
+        self._sums, self._blocks = sums.copy(), blocks.tolist()

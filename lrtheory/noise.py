@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import sympy as sp
 
-from .inputs import Array, shown
+from .inputs import Array, shown, whole
 from .letters import symbol
 
 # fills `out`, an array of one dimension, with independent draws; a string, since NumPy loads `random` when asked for
@@ -40,6 +40,7 @@ class Noise:
 
 
 def _any_moment(n: int) -> sp.Expr:
+    n = whole("n", n)
     # the third and fourth moments have names of their own: skewness and excess kurtosis
     named = (sp.S.One, sp.S.Zero, sp.S.One, symbol("skewness"), 3 + symbol("kurtosis"))
     return named[n] if n < len(named) else symbol(f"xi_moment_{n}")
@@ -100,26 +101,30 @@ def _logistic_draw(rng: np.random.Generator, out: Array) -> None:
 
 
 def _gaussian_moment(n: int) -> sp.Expr:
+    n = whole("n", n)
     return sp.S.Zero if n % 2 else sp.factorial2(n - 1)
 
 
 def _rademacher_moment(n: int) -> sp.Expr:
-    return sp.S.Zero if n % 2 else sp.S.One
+    return sp.S.Zero if whole("n", n) % 2 else sp.S.One
 
 
 def _uniform_moment(n: int) -> sp.Expr:
+    n = whole("n", n)
     return sp.S.Zero if n % 2 else sp.sqrt(3) ** n / (n + 1)
 
 
 def _phase_moment(n: int) -> sp.Expr:
-    return sp.Rational(1, n + 1)
+    return sp.Rational(1, whole("n", n) + 1)
 
 
 def _laplace_moment(n: int) -> sp.Expr:
+    n = whole("n", n)
     return sp.S.Zero if n % 2 else sp.factorial(n) / sp.sqrt(2) ** n
 
 
 def _logistic_moment(n: int) -> sp.Expr:
+    n = whole("n", n)
     if n == 0:
         return sp.S.One
     return sp.S.Zero if n % 2 else 2 * sp.factorial(n) * (1 - sp.Rational(2) ** (1 - n)) * sp.zeta(n)
@@ -157,15 +162,19 @@ class _FiniteMoment:
     support: tuple[tuple[Fraction, Fraction], ...]
 
     def __call__(self, n: int) -> sp.Expr:
+        n = whole("n", n)
         return sp.Rational(sum(p * value**n for value, p in self.support))
 
 
 def _fraction(value: int | Fraction) -> Fraction:
     try:
         if not isinstance(value, (str, bool)):
+            float(value)  # draws are floats
             return Fraction(value)
-    except (TypeError, ValueError, OverflowError):  # nan, infinity
+    except (TypeError, ValueError):  # nan
         pass
+    except OverflowError:  # infinity, 10**400
+        raise ValueError(f"{shown(value)} is too large for a float: give a smaller number") from None
     raise TypeError(f"{shown(value)} is no finite number: give integers or Fractions")
 
 
@@ -176,7 +185,14 @@ def finite(name: str, support: Sequence[tuple[int | Fraction, Fraction]]) -> Noi
     >>> coin.moment(1)
     1/2
     """
-    exact = tuple((_fraction(value), _fraction(p)) for value, p in support)
+    try:
+        pairs = [(value, p) for value, p in support]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"the support of {name!r} is {shown(support)}: give pairs (value, probability), for instance "
+            "[(-1, Fraction(1, 2)), (1, Fraction(1, 2))]"
+        ) from None
+    exact = tuple((_fraction(value), _fraction(p)) for value, p in pairs)
     if sum(p for _, p in exact) != 1 or any(p < 0 for _, p in exact):
         raise ValueError(
             f"the probabilities of {name!r} are {shown([str(p) for _, p in exact])}: they must be non-negative and "

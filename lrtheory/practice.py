@@ -6,6 +6,7 @@ the same numbers while a run goes on.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from .inputs import Array, numbers, positive, shown
+from .inputs import Array, numbers, positive, shown, whole
 from .theorems import claim
 
 BATCHES = 16  # of which the means are taken to be independent, where the error of a mean of a log is estimated
 TOLERANCE = 0.1  # the balance of a run at its floor lies within this of 1
+LARGEST = 1e150  # of a logged number, so that floats hold the sum of many squares of it; of a norm 1 / LARGEST is least
 
 
 def _samples(name: str, values: Any) -> Array:
@@ -28,6 +30,11 @@ def _samples(name: str, values: Any) -> Array:
         where = "" if series.ndim == 0 else f" at position {int(np.flatnonzero(~np.isfinite(series))[0])}"
         raise ValueError(
             f"{name} = {shown(values)} is not finite{where}: take the mean over steps before the run went wrong"
+        )
+    if np.any(np.abs(series) > LARGEST):
+        raise ValueError(
+            f"{name} = {shown(values)} goes beyond ±{LARGEST:g}, too large to be squared in floats: take the mean "
+            "over steps before the run went wrong"
         )
     return series
 
@@ -42,6 +49,10 @@ def _mean_and_error(name: str, values: Any, least: float = 0.0) -> tuple[float, 
     series = _samples(name, values)
     if np.any(series < least):
         raise ValueError(f"{name} = {float(series.min()):g}: a squared norm is {least:g} or more")
+    if series.mean() < 1 / LARGEST:
+        raise ValueError(
+            f"{name} = {series.mean():g}: a run whose gradient vanishes has no floor, and nothing to win; check the log"
+        )
     if series.ndim == 0:
         return float(series), None
     if len(series) < 2 * BATCHES:
@@ -63,6 +74,8 @@ def _momentum(momentum: float, dampening: float) -> tuple[float, float]:
     for name, value in (("momentum", beta), ("dampening", tau)):
         if value >= 1:
             raise ValueError(f"{name} = {value:g}: give a number of 0 or more and below 1")
+    if tau and not beta:
+        raise ValueError(f"dampening = {tau:g} without momentum, where PyTorch ignores it: leave it out")
     return beta, tau
 
 
@@ -82,7 +95,7 @@ class QuickWin:
 
     def __str__(self) -> str:
         error = "" if self.standard_error is None else f", standard error {self.standard_error:.2g}"
-        if self.low == self.high:
+        if self.new_learning_rate == 0:
             by, why = f"{self.low:.4g}", "all of the floor"
         else:
             by = f"{self.low:.4g} to {self.high:.4g}"
@@ -116,7 +129,8 @@ def quick_win(
     `noise_variance` is E‖g‖² minus the squared norm of the full gradient.
 
     With `momentum` the number to log is another one: `mean_squared_update`, the mean of ‖v‖² of PyTorch's momentum
-    buffer v' = momentum·v + (1 − dampening)·g.  Not for Nesterov's rule.
+    buffer v' = momentum·v + (1 − dampening)·g.  Not for Nesterov's rule.  Without momentum PyTorch keeps no buffer and
+    ignores `dampening`, which is therefore refused.
 
     Returns a `QuickWin`, in units of the loss.  Raises `ValueError` for a rate that is not lowered, numbers that
     cannot be, and a gradient norm where momentum needs the norm of the buffer.
@@ -154,16 +168,20 @@ def quick_win(
         # with dampening, v / (1 - dampening) is the buffer of a run without it, at the rate eta (1 - dampening)
         at = {"eta1": eta1 * (1 - tau), "eta2": eta2 * (1 - tau), "beta": beta}
         at["mean_squared_update"] = square / (1 - tau) ** 2
-    if square == 0:
-        raise ValueError("the logged squared norm is 0: a run whose gradient vanishes has no floor, and nothing to win")
-    whole = 2 * gain(**at | {"eta2": at["eta1"] / 2})  # what a drop to 0 would win: all of the floor
+    half = at | {"eta2": at["eta1"] / 2}
+    everything = 2 * gain(**half)  # what a drop to 0 would win: all of the floor
+    if not 0 < everything < math.inf:
+        raise ValueError(
+            f"learning_rate = {eta1:g} and a mean squared norm of {square:g} make a floor of {everything:g} in floats: "
+            "give them in other units"
+        )
+    if noise is not None:  # a drop to 0 wins the same with any noise that can be
+        low, high = gain(**(at if eta2 else half), noise_variance=noise)
     if eta2 == 0:
-        low = high = whole
+        low = high = everything
     elif noise is None:
-        low, high = gain(**at), whole
-    else:
-        low, high = gain(**at, noise_variance=noise)
-    spread = None if error is None else high * error / square
+        low, high = gain(**at), everything
+    spread = None if error is None else high * (error / square)
     return QuickWin(eta1, eta2, low, high, noise is not None, spread)
 
 
@@ -236,16 +254,14 @@ def at_the_floor(
             f"parameters_dot_gradient has shape {dot.shape} and squared_norms {square.shape}: give one value of each "
             f"for each logged step, {2 * BATCHES} or more"
         )
-    if np.any(square < 0) or not np.any(square > 0) or eta == 0:
-        raise ValueError(
-            f"learning_rate = {eta:g}, squared norms from {square.min():g} to {square.max():g}: "
-            "a run moves by a positive rate and gradients that are not all 0"
-        )
+    if np.any(square < 0):
+        raise ValueError(f"squared_norms = {square.min():g}: a squared norm is 0 or more")
     # θ·v' of each step, v' being the buffer that the step uses, from θ·g and ‖v'‖²
     before = np.concatenate([[0.0], square[:-1]])
-    along = lfilter([1.0], [1.0, -beta], (1 - tau) * dot - beta * eta * before)
-    lengths = np.cumsum(eta**2 * square - 2 * eta * along)  # ‖θ‖², from an origin that does not matter
-    steps, lengths, squares = _batch_means(np.array([np.arange(len(dot)), lengths, square]))
+    with np.errstate(all="ignore"):  # _balance refuses what is not finite
+        along = lfilter([1.0], [1.0, -beta], (1 - tau) * dot - beta * eta * before)
+        lengths = np.cumsum(eta * (eta * square - 2 * along))  # ‖θ‖², from an origin that does not matter
+        steps, lengths, squares = _batch_means(np.array([np.arange(len(dot)), lengths, square]))
     return _balance(eta, beta, steps, lengths, squares, np.ones(BATCHES))
 
 
@@ -258,12 +274,19 @@ def _balance(eta: float, beta: float, steps: Array, lengths: Array, squares: Arr
     total, count = weights.sum(), weights.sum() ** 2 / np.sum(weights**2)
     off = steps - weights @ steps / total
     spread = weights @ off**2
-    drift = weights @ (off * lengths) / spread
-    rest = lengths - weights @ lengths / total - drift * off
-    error = np.sqrt(weights @ rest**2 / total * count / (count - 2) * np.sum((weights * off) ** 2)) / spread
-    square, uncertain = _weighted_mean(squares, weights)
-    unit = (1 - beta) / (eta**2 * (1 + beta) * square)
-    return Balance(float(1 - unit * drift), float(unit * np.hypot(error, drift * uncertain / square)))
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        drift = weights @ (off * lengths) / spread
+        rest = lengths - weights @ lengths / total - drift * off
+        error = np.sqrt(weights @ rest**2 / total * count / (count - 2) * np.sum((weights * off) ** 2)) / spread
+        square, uncertain = _weighted_mean(squares, weights)
+        unit = np.square(eta) * (1 + beta) / (1 - beta) * square
+        ratio, error = 1 - drift / unit, np.hypot(error, drift * uncertain / square) / unit
+    if not (1 / LARGEST < unit < LARGEST and np.isfinite(ratio) and np.isfinite(error)):
+        raise ValueError(
+            f"learning_rate = {eta:g} and a mean squared norm of {square:g}: there is nothing to measure, or it is too "
+            "small or too large for floats; give a window in which the run moves"
+        )
+    return Balance(float(ratio), float(error))
 
 
 def _weighted_mean(values: Array, weights: Array) -> tuple[float, float]:
@@ -326,15 +349,16 @@ def when_to_drop(
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
+    positive("new_learning_rate", new_learning_rate)
     eta1, eta2 = _rates(learning_rate, new_learning_rate)
     square, _ = _mean_and_error("mean_squared_gradient_norm", mean_squared_gradient_norm)
     t, loss = _samples("steps", steps), _samples("losses", losses)
-    if t.shape != loss.shape or t.ndim == 0 or len(t) < 2 * BATCHES or np.any(np.diff(t) <= 0):
+    if t.shape != loss.shape or t.ndim == 0 or len(t) < 2 * BATCHES or np.any(np.diff(t) <= 0) or t[-1] % 1:
         raise ValueError(
             f"steps has shape {t.shape} and losses {loss.shape}: give one loss for each logged step, {2 * BATCHES} or "
-            "more, in rising order of the steps"
+            "more, in rising order of the steps, which are whole numbers"
         )
-    now, end = t[-1], positive("horizon", horizon)
+    now, end = t[-1], whole("horizon", horizon)
     if end <= now:
         raise ValueError(f"horizon = {horizon}, but the log ends at step {now:g}: give the step at which the run ends")
     if (noise_variance is None) == (fast_curvature is None):
@@ -342,12 +366,18 @@ def when_to_drop(
     if fast_curvature is None:
         noise = positive("noise_variance", cast(float, noise_variance))
         lam_fast = 2 * (1 - noise / square) / eta1  # of one curvature, whose floor has this noise and this E‖g‖²
-        if lam_fast <= 0:
+        if not 0 < eta1 * lam_fast < 2:
             raise ValueError(
-                f"noise_variance = {noise:g} is not below E‖g‖² = {square:g}: the full gradient has to be measured"
+                f"noise_variance = {noise:g} does not lie well between 0 and E‖g‖² = {square:g}: the full gradient has "
+                "to be measured"
             )
     else:
         lam_fast = positive("fast_curvature", fast_curvature)
+        if eta1 * lam_fast >= 2:
+            raise ValueError(
+                f"fast_curvature = {lam_fast:g} is not below 2 / learning_rate = {2 / eta1:g}, where a run diverges: "
+                "give that of directions that have settled"
+            )
         noise = square * (2 - eta1 * lam_fast) / 2
 
     def curve(t: Array, floor: float, excess: float, rate: float) -> Array:
