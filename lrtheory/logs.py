@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -14,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from .inputs import shown
 from .practice import BATCHES, QuickWin, _balance, _batch_means, quick_win
 
 REQUIRED = ("step", "loss", "learning_rate", "grad_norm")
 OPTIONAL = ("update_norm", "theta_norm")
 LEAST = 2 * BATCHES  # rows at one rate
+LARGEST_STEP = 2.0**53  # beyond it floats skip whole numbers
+LARGEST_CELL = 1e75  # floats hold sums of the squares of its square
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class TrainingLog:
     update_norm: np.ndarray | None = None
     theta_norm: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        shapes = {name: np.shape(column) for name, column in vars(self).items() if column is not None}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"the columns have the shapes {shapes}: give one number of each for each row")
+
     def rows(self, first: int, last: int) -> TrainingLog:
         """The rows from `first` up to, not including, `last`."""
         cut: dict[str, Any] = {name: None if c is None else c[first:last] for name, c in vars(self).items()}
@@ -44,8 +55,9 @@ def read_log(path: str | os.PathLike[str]) -> TrainingLog:
     It may also have update_norm (‖v‖, of the momentum buffer), theta_norm (‖θ‖, of the parameters), and others, which
     are left alone.
 
-    Raises `ValueError` for missing columns, cells that are not finite numbers, and steps out of order, each with its
-    line; `OSError` for a file that cannot be read.
+    Raises `ValueError` for a file that is no text, missing columns, cells that are no numbers of a plausible size, and
+    steps out of order, with the line (the last one, of a row that takes several); `OSError` for a file that cannot be
+    read.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,48 +66,73 @@ def read_log(path: str | os.PathLike[str]) -> TrainingLog:
     ...     read_log(file).loss
     array([2.5 , 2.25])
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            table = list(csv.reader(file))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a CSV file ({error}): give a text file with commas") from None
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise UnicodeError("it holds null characters")
+        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        table = [(reader.line_num, row) for row in reader]
+    except (csv.Error, UnicodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): unpack it first if it is compressed, and save it as "
+            "UTF-8 text with commas"
+        ) from None
     if not table:
         raise ValueError(f"{path} is empty: give a log with the columns {', '.join(REQUIRED)}")
-    header = [name.strip() for name in table[0]]
+    header = [name.strip() for name in table[0][1]]
     if missing := [name for name in REQUIRED if name not in header]:
+        other = next((separator for separator in ";\t|" if separator in "".join(header)), None)
         near = [get_close_matches(name, header, n=1) for name in missing]
-        hint = "; ".join(f"is {found[0]!r} the {name}?" for name, found in zip(missing, near, strict=True) if found)
+        hints = [f"is {shown(found[0])} the {name}?" for name, found in zip(missing, near, strict=True) if found]
+        if other:
+            hints = [f"separate them by commas, not by {other!r}"]
         raise ValueError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it has {', '.join(header)}): "
-            f"name the columns {', '.join(REQUIRED)}" + (f"; {hint}" if hint else "")
+            f"{path}, line 1 lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it is "
+            f"{shown(', '.join(header)) if any(header) else 'blank'}): "
+            + "; ".join([f"name the columns {', '.join(REQUIRED)}", *hints])
         )
-    columns: dict[str, list[float]] = {name: [] for name in header if name in REQUIRED + OPTIONAL}
-    for line, row in enumerate(table[1:], start=2):
-        if not row:
+    places = {name: header.index(name) for name in REQUIRED + OPTIONAL if name in header}
+    if twice := [name for name in places if header.count(name) > 1]:
+        raise ValueError(f"{path}, line 1: {', '.join(twice)} stands there twice; drop one of the columns")
+    rows: list[list[float]] = []
+    for line, cells in table[1:]:
+        if not cells:
             continue
-        if len(row) != len(header):
+        if len(cells) != len(header):
             raise ValueError(
-                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; mend or drop the line"
+                f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; mend or drop the line"
             )
-        for name, column in columns.items():
-            column.append(_cell(path, line, name, row[header.index(name)]))
-    log = TrainingLog(**{name: np.array(column) for name, column in columns.items()})
-    if len(log.step) < 2 or np.any(np.diff(log.step) <= 0):
-        at = int(np.argmax(np.diff(log.step) <= 0)) + 1 if len(log.step) > 1 else 0
-        raise ValueError(f"{path}: the steps do not rise after row {at}; give one run, in order")
-    return log
+        try:
+            row = [_cell(name, cells[place].strip()) for name, place in places.items()]
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}; mend or drop the line") from None
+        if rows and row[0] <= rows[-1][0]:
+            raise ValueError(
+                f"{path}, line {line}: step = {row[0]:.17g} does not rise above {rows[-1][0]:.17g}; give one run, in "
+                "order"
+            )
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} has no rows under its header: log the run first")
+    return TrainingLog(**{name: np.array(column) for name, column in zip(places, zip(*rows, strict=True), strict=True)})
 
 
-def _cell(path: Any, line: int, name: str, text: str) -> float:
+def _cell(name: str, text: str) -> float:
     try:
-        number = float(text)
+        # 1_000, or digits of another script, would be a slip
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or (
-        name in ("learning_rate", "grad_norm", "update_norm", "theta_norm") and number < 0
-    ):
-        raise ValueError(f"{path}, line {line}: {name} = {text.strip()!r} is not a number that can be; mend or drop it")
-    return number
+    most = LARGEST_STEP if name == "step" else LARGEST_CELL
+    if math.isnan(number):
+        problem = "is not a number"
+    elif abs(number) > most:
+        problem = f"is beyond {most:g}"
+    elif number < 0 and name not in ("step", "loss"):
+        problem = "is negative"
+    else:
+        return number
+    raise ValueError(f"{name} = {shown(text)} {problem}")
 
 
 @dataclass(frozen=True)
@@ -158,6 +195,8 @@ def answer(
     Read: 200 rows, steps 2000 to 3990, at the rate 0.5; mean loss 1.189.
     Lowering the rate from 0.5 to 0.05 should lower the loss by 0.09048 to 0.1005, standard error 0.0015 ...
     """
+    if not isinstance(log, TrainingLog):
+        raise TypeError(f"log = {shown(log)} is no log: read one with lrtheory.read_log")
     long = [(a, b) for a, b in _stretches(log.learning_rate) if b - a >= 2 * LEAST]
     if not long:
         raise ValueError(
@@ -270,9 +309,45 @@ def plot(log: TrainingLog, found: Answer) -> Any:
     return figure
 
 
+def picture_path(log: str, plot: str | None) -> Path | None:
+    """Where the picture of a log may be written: at `plot`, or else beside the log; None beside one that is no file.
+
+    Raises `ValueError` for a place that may not be written in.
+    """
+    if plot is None and not Path(log).is_file():
+        return None
+    picture = Path(f"{log}.quick-win.svg" if plot is None else plot)
+    if picture.suffix != ".svg":
+        raise ValueError(f"--plot {picture}: the picture is an SVG file; give a name that ends in .svg")
+    if picture.exists() and (not picture.is_file() or (Path(log).exists() and picture.samefile(log))):
+        what = "the log itself" if picture.is_file() else "what is not a regular file"
+        raise ValueError(f"the picture {picture} would replace {what}: name another with --plot")
+    with _naming(picture), tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(picture))):
+        return picture
+
+
+def write_picture(picture: Path, drawn: str) -> None:
+    """Writes it; raises `ValueError` that names the picture if that fails."""
+    with _naming(picture):
+        write_whole(picture, drawn)
+
+
+@contextmanager
+def _naming(picture: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"the picture {picture} cannot be written ({error.strerror}): name another with --plot"
+        ) from None
+
+
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file all at once: it holds the old text or the new one, whatever interrupts.  Raises `OSError`."""
-    target = Path(path)
+    """Writes a file all at once: it holds the old text or the new one, whatever interrupts.  Raises `OSError`.
+
+    A symbolic link stays one, and the file that it names is written.
+    """
+    target = Path(os.path.realpath(path))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

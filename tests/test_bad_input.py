@@ -1,6 +1,7 @@
 """Bad input is told what to do: each message names the value, the rule and the next step, and nothing is computed."""
 
 import ast
+import gzip
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import pytest
 import sympy as sp
 
 import lrtheory as lr
-from lrtheory import inputs, landscapes, noise, optimizers, schedules
+from lrtheory import inputs, landscapes, logs, noise, optimizers, schedules
 from lrtheory.__main__ import main
 from lrtheory.early_stopping import on_fixed_data
 from lrtheory.enumeration import limit, long_run
@@ -276,7 +277,7 @@ CASES = {
     ),
     "10**12 steps": (lambda: lr.simulate(GAUSSIAN, AT, 10**12, 9), MemoryError, "and 4 are allowed: give fewer steps"),
     "10**9 steps of moments": (lambda: lr.after(ANY, 10**9)[THETA], ValueError, "or a symbol for a closed form"),
-    "half a step of moments": (lambda: lr.after(ANY, 1.5), ValueError, "steps = 1.50000000000000: give a whole number"),
+    "half a step of moments": (lambda: lr.after(ANY, 1.5), ValueError, "steps = 1.5: give a whole number"),
     "a long run at nan": (
         lambda: lr.stationary(ANY).evaluate(THETA, {**AT, "eta": NAN}),
         ValueError,
@@ -465,7 +466,7 @@ CASES = {
     "a schedule below 0": (
         lambda: schedules.rates(schedules.linear(1, 4), 6),
         ValueError,
-        "the rate at step 5 is -0.25: rates",
+        "step 5 of a schedule that ends after 4 steps",
     ),
     "a schedule of lists": (
         lambda: schedules.rates(lambda t: [0.1] * (t + 1), 2),
@@ -543,6 +544,13 @@ CASES = {
         ValueError,
         "only 1 samples; give 1 or fewer",
     ),
+    # logs
+    "no log": (lambda: logs.answer(None), TypeError, "log = None is no log: read one with lrtheory.read_log"),
+    "columns of other lengths": (
+        lambda: logs.TrainingLog(*map(np.zeros, (9, 9, 9, 8))),
+        ValueError,
+        "'grad_norm': (8,)}: give one number of each for each row",
+    ),
     "no JavaScript": (lambda: lr.to_javascript(sp.gamma(THETA)), NotImplementedError, "or compute it in Python"),
     "a name that is code": (
         lambda: lr.to_javascript(THETA, name="alert(1)//"),
@@ -608,9 +616,9 @@ READERS = {
     "escape_time": lambda text: lr.escape_time(text, 1),
     "empirical": lambda text: noise.empirical([text]),
     "quick_win": lambda text: lr.quick_win(text, 1.0),
-    "command line": lambda text: main(["evaluate", "noise_floor.variance", f"eta={text}", "lam=1", "sigma=1"]),
+    "command line": lambda text: sys.exit(main(["evaluate", "noise_floor.variance", f"eta={text}", "lam=1"])),
     "command line, id": lambda text: sys.exit(main(["evaluate", text])),
-    "command line, rate": lambda text: main(["quick-win", "--lr", text, "--grad-norm-sq", "1"]),
+    "command line, rate": lambda text: sys.exit(main(["quick-win", "--lr", text, "--grad-norm-sq", "1"])),
 }
 
 
@@ -647,9 +655,18 @@ def test_no_module_calls_what_evaluates_text(path):
     ("arguments", "telling"),
     [
         (["evaluate", "noise_floor.variance", "eta=3", "lam=1", "sigma=1"], "lower eta below 2/lam"),
-        (["evaluate", "noise_floor.variance", "eta=nan", "lam=1", "sigma=1"], "eta = 'nan' is not a number"),
-        (["evaluate", "noise_floor.variance", "eta=1e999", "lam=1", "sigma=1"], "eta = inf: give finite numbers"),
-        (["evaluate", "noise_floor.variance", "eta=1/0", "lam=1", "sigma=1"], "a fraction such as 1/10"),
+        *(
+            (["evaluate", "noise_floor.variance", f"eta={text}", "lam=1"], f"eta = '{text[:50]}")
+            for text in ("nan", "inf", "true", "1e999", "1/0", "", "1_0", "\uff11", "1" * 400, "1" * 5000)
+        ),
+        (["evaluate", "noise_floor.variance", "eta=1", "eta=2"], "eta was given twice"),
+        (["evaluate", "noise_floor.variance", "lambda=x"], "there is no 'lambda': did you mean 'lam'"),
+        (["evaluate", "noise_floor"], "noise_floor is a chapter, not a claim: did you mean noise_floor."),
+        (["evaluate", "NOISE_FLOOR.VARIANCE"], "did you mean noise_floor.variance"),
+        (
+            ["evaluate", "schedules.worst_case_bound", "schedule=co_sine", "steps=9"],
+            "schedule = 'co_sine': give 'constant' or",
+        ),
         (["evaluate", "noise_floor.variance", "eta", "lam=1", "sigma=1"], "is not of the form name=value"),
         (["evaluate", "noise_floor.variance", "eta=0.1"], "lam, sigma is missing: give it a value"),
         (["evaluate", "noise_floor.varianc", "eta=1"], "did you mean noise_floor.variance"),
@@ -658,7 +675,20 @@ def test_no_module_calls_what_evaluates_text(path):
             "give a smaller one, or floats",
         ),
         (["check", "nois"], "did you mean"),
-        (["check", "--seed", "x"], "invalid int value: 'x'"),
+        (["check", "noise_floo"], "did you mean noise_floor?"),
+        (["check", "--seed", "x"], "--seed = 'x' is not a number"),
+        (["check", "--see", "1"], "'--see' is not known here: see python -m lrtheory check --help"),
+        (["chekc"], "there is no command 'chekc': did you mean check?"),
+        (["x" * 10**5], "there are claims, evaluate, check, quick-win"),
+        (["quick-win", "--lr", "0.5"], "give --grad-norm-sq, the mean of its squared norm"),
+        (["quick-win", "--lr", "-1e-3", "--grad-norm-sq", "1"], "--lr = -0.001: give a positive number"),
+        (["quick-win", "--lr", "1e400", "--grad-norm-sq", "1"], "--lr = '1e400' is not a number that a float can hold"),
+        (["quick-win", "--lr", "1e308", "--grad-norm-sq", "1e308"], "--grad-norm-sq = 1e+308"),
+        (["quick-win", "--lr", "1", "--lr", "2", "--grad-norm-sq", "1"], "'--lr' was given twice"),
+        (["quick-win", "--lr", "1", "--grad-norm-sq", "1", "--new-lr", "2"], "--new-lr = 2.0 is not below --lr = 1"),
+        (["quick-win", "--lr", "1", "--grad-norm-sq", "1", "--plot", "x.svg"], "there is nothing to draw"),
+        (["quick-win", ""], "'' is not the name of a file"),
+        (["quick-win", "run\0.csv"], r"'run\x00.csv' is not the name of a file"),
         (["quick-win", "--lr", "0.1", "--grad-norm-sq", "-1"], "a squared norm is 0 or more"),
         ([], "the following arguments are required: command"),
     ],
@@ -671,7 +701,133 @@ def test_the_command_line_says_what_is_wrong_and_exits_with_2(arguments, telling
         code = error.code
     out, err = capsys.readouterr()
     assert code == 2 and out == ""
-    assert telling in err and "Traceback" not in err
+    assert telling in err and "Traceback" not in err and len(err) < 400
+
+
+def test_the_command_line_takes_a_list_of_curvatures(capsys):
+    assert main(["evaluate", "minibatch.lms_excess", "eta=1/6", "lams=1,2", "sigma=2", "batch=2"]) == 0
+    assert capsys.readouterr().out == "20/53\n"
+
+
+HEADER = "step,loss,learning_rate,grad_norm"
+LOGS = {
+    "a column twice": (f"{HEADER},loss\n1,1,1,1,2\n", "line 1: loss stands there twice"),
+    "no rows": (HEADER, "has no rows under its header"),
+    "semicolons": (HEADER.replace(",", ";"), "separate them by commas, not by ';'"),
+    "tabs": (HEADER.replace(",", "\t"), r"separate them by commas, not by '\t'"),
+    "UTF-16": (HEADER.encode("utf-16"), "unpack it first if it is compressed, and save it as UTF-8 text with commas"),
+    "UTF-16, not marked": (HEADER.encode("utf-16-le"), "null characters): unpack it first"),
+    "compressed": (gzip.compress(HEADER.encode()), "unpack it first"),
+    "a blank first line": (
+        f"\n{HEADER}\n",
+        "line 1 lacks the columns step, loss, learning_rate, grad_norm (it is blank)",
+    ),
+    "a comment": (f"# run 7\n{HEADER}\n", "(it is '# run 7'): name the columns"),
+    "a long header": ("x" * 10**5, "xxx…): name the columns"),
+    "a cell of two lines": (f'{HEADER},note\n1,1,1,1,"a\nb"\n2,x,1,1,c\n', "line 4: loss = 'x' is not a number"),
+    "a space before a quote": (f'{HEADER}\n1, "0.9",1,1\n2,x,1,1\n', "line 3: loss = 'x' is not"),
+    "steps that fall": (f"{HEADER}\n5,1,1,1\n\n4,1,1,1\n", "line 4: step = 4 does not rise above 5; give one run"),
+    "a negative rate": (f"{HEADER}\n1,1,-1,1\n", "line 2: learning_rate = '-1' is negative"),
+    "an underscore": (f"{HEADER}\n1_000,1,1,1\n", "step = '1_000' is not a number"),
+    "digits of another script": (f"{HEADER}\n\uff11,1,1,1\n", "step = '\uff11' is not a number"),
+    "a long cell": (f"{HEADER}\n{'x' * 10**5},1,1,1\n", "xxx… is not a number; mend or drop the line"),
+    "a huge loss": (f"{HEADER}\n1,1e308,1,1\n", "loss = '1e308' is beyond 1e+75"),
+    "a huge norm": (f"{HEADER}\n1,1,1,1e200\n", "grad_norm = '1e200' is beyond 1e+75"),
+    "a huge step": (f"{HEADER}\n1e300,1,1,1\n", "step = '1e300' is beyond 9.0072e+15"),
+}
+
+
+@pytest.mark.parametrize("case", LOGS)
+def test_a_bad_log_is_told_what_to_do(case, tmp_path, monkeypatch, capsys):
+    text, telling = LOGS[case]
+    monkeypatch.chdir(tmp_path)
+    Path("run.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["quick-win", "run.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and telling in err
+    assert err.count("\n") == 1 and len(err) < 400
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a log."""
+    rows = (f"{t},{2 + t % 7},0.1,{1 + t % 5}" for t in range(200))
+    (tmp_path / "run.csv").write_text("\n".join([HEADER, *rows]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize(
+    ("plot", "telling"),
+    [
+        ("", "'' is not the name of a file"),
+        (".", "--plot .: the picture is an SVG file; give a name that ends in .svg"),
+        ("x.png", "give a name that ends in .svg"),
+        ("no/x.svg", "the picture no/x.svg cannot be written (No such file or directory): name another"),
+        ("log.svg", "would replace the log itself: name another"),
+        ("pipe.svg", "would replace what is not a regular file: name another"),
+    ],
+)
+def test_a_picture_replaces_nothing_else(folder, plot, telling, capsys):
+    os.link("run.csv", "log.svg")
+    os.mkfifo("pipe.svg")
+    before = sorted(folder.iterdir())
+    assert main(["quick-win", "run.csv", "--plot", plot]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and telling in err
+    assert sorted(folder.iterdir()) == before and (folder / "pipe.svg").is_fifo()
+
+
+def test_a_picture_is_written_through_a_link(folder):
+    Path("link.svg").symlink_to("real.svg")
+    assert main(["quick-win", "run.csv", "--plot", "link.svg"]) == 0
+    assert Path("link.svg").is_symlink() and Path("real.svg").read_text().startswith("<?xml")
+
+
+def test_a_picture_that_fails_late_is_named(folder, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", ".x.svg.v5hrj2rd")
+
+    monkeypatch.setattr(logs.os, "replace", full)
+    assert main(["quick-win", "run.csv", "--plot", "x.svg"]) == 2
+    out, err = capsys.readouterr()
+    assert "mean loss" in out and [path.name for path in folder.iterdir()] == ["run.csv"]
+    assert err == "lrtheory: the picture x.svg cannot be written (No space left on device): name another with --plot\n"
+
+
+VALUE = "evaluate noise_floor.variance eta=1/10 lam=1 sigma=1"
+STREAMS = {
+    "a full disk": (
+        f"{VALUE} > /dev/full",
+        2,
+        "lrtheory: the standard output: No space left on device; give it a place",
+    ),
+    "an output that is closed": (f"{VALUE} >&-", 2, "lrtheory: the standard output is closed: there is no"),
+    "errors that are closed": ("evaluate x 2>&-", 2, ""),
+    "errors on a full disk": ("evaluate x 2> /dev/full", 2, ""),
+    "a check without errors": ("check noise_floor.mean >/dev/null 2>&-", 0, ""),
+    "a reader that has left": ("quick-win run.csv | true; test -e run.csv.quick-win.svg", 0, ""),
+    "a log that is piped": ("quick-win <(cat run.csv) >/dev/null", 0, ""),
+    "an encoding without ±, a backend that is none": (
+        "quick-win run.csv > /dev/null && test -e run.csv.quick-win.svg",
+        0,
+        "",
+    ),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("case", STREAMS)
+def test_a_stream_that_fails_is_one_line_at_most(folder, case, unbuffered):
+    command, code, told = STREAMS[case]
+    environment = {**os.environ, "PYTHONPATH": str(Path(lr.__file__).parents[1]), "PYTHONUNBUFFERED": unbuffered}
+    environment |= {"PYTHONIOENCODING": "ascii", "MPLBACKEND": "bogus"}
+    line = f"set -o pipefail; '{sys.executable}' -m lrtheory {command}"
+    run = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (code, "")
+    assert run.stderr.startswith(told) and run.stderr.count("\n") == bool(told)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal that a test can hold")

@@ -155,6 +155,10 @@ def test_when_to_drop_finds_the_best_step_of_the_model():
 STEADY = {"learning_rate": 0.2, "new_learning_rate": 0.02, "mean_squared_gradient_norm": 1.0, "fast_curvature": 1.0}
 
 
+def drop(**changes):
+    return lr.when_to_drop(**{"steps": range(40), "losses": [1.0] * 40, "horizon": 99} | STEADY | changes)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -172,7 +176,31 @@ STEADY = {"learning_rate": 0.2, "new_learning_rate": 0.02, "mean_squared_gradien
         (lambda: lr.when_to_drop(range(40), [1.0] * 40, 99, **STEADY | {"new_learning_rate": 0.3}), "a drop goes down"),
         (lambda: lr.quick_win(-0.1, 1.0), "learning_rate = -0.1: give a positive number"),
         (lambda: lr.at_the_floor(0.1, [1.0] * 40, [1.0] * 41), r"shape \(40,\) and squared_norms \(41,\)"),
-        (lambda: lr.at_the_floor(0.1, [1.0] * 40, [0.0] * 40), "gradients that are not all 0"),
+        (lambda: lr.at_the_floor(0.1, [1.0] * 40, [0.0] * 40), "norm of 0: there is nothing to measure"),
+        (lambda: lr.at_the_floor(0.1, [1.0] * 40, [-1.0] * 40), "squared_norms = -1: a squared norm is 0 or more"),
+        (lambda: lr.at_the_floor(1e-200, [1.0] * 40, [1.0] * 40), "learning_rate = 1e-200 .* too small or too large"),
+        (lambda: lr.at_the_floor(1e200, [1.0] * 40, [1.0] * 40), r"learning_rate = 1e\+200 .* too small or too large"),
+        (lambda: lr.at_the_floor(0.1, [1e-320] * 40, [1e-320] * 40), "nothing to measure, or it is too small"),
+        (lambda: lr.at_the_floor(0.1, [1e308] * 40, [1e308] * 40), "gradient = .* too large to be squared in float"),
+        (lambda: lr.at_the_floor(0.1, [1.0] * 40, [1.0] * 40, dampening=0.5), "dampening = 0.5 without momentum"),
+        (lambda: lr.quick_win(0.1, 1.0, dampening=0.5), "dampening = 0.5 without momentum, where PyTorch ignores it"),
+        (lambda: lr.quick_win(0.1, mean_squared_update=1.0, dampening=0.5), "dampening = 0.5 without momentum"),
+        (lambda: lr.Monitor(dampening=0.5), "dampening = 0.5 without momentum"),
+        (lambda: lr.quick_win(0.5, 1.0, 0, noise_variance=2), "noise_variance = 2.0: the noise is a part of the whole"),
+        (
+            lambda: lr.quick_win(0.5, mean_squared_update=1.0, momentum=0.5, noise_variance=2),
+            "noise_variance = 2.0: a buffer of pure noise",
+        ),
+        (lambda: lr.quick_win(1e308, 1e308), r"mean_squared_gradient_norm = 1e\+308 goes beyond"),
+        (lambda: lr.quick_win(1e308, 1e149), r"learning_rate = 1e\+308 .* a floor of inf in floats"),
+        (lambda: lr.quick_win(0.1, 1e-200), "mean_squared_gradient_norm = 1e-200: a run whose gradient vanishes"),
+        (lambda: drop(fast_curvature=11), r"fast_curvature = 11 is not below 2 / learning_rate = 10, where"),
+        (lambda: drop(new_learning_rate=0), "^new_learning_rate = 0: give a positive number"),
+        (lambda: drop(horizon=99.5), "horizon = 99.5: give a whole number"),
+        (lambda: drop(horizon=1e300), r"horizon = 1e\+300 is more than floats can count"),
+        (lambda: drop(steps=np.arange(40) + 0.5), "steps, which are whole numbers"),
+        (lambda: drop(mean_squared_gradient_norm=0), "mean_squared_gradient_norm = 0: a run whose"),
+        (lambda: drop(fast_curvature=None, noise_variance=2), "noise_variance = 2 does not lie well between 0 and"),
         (lambda: lr.when_to_drop(range(40), [1.0] * 40, 99, **STEADY), "do not show a slow fall"),
         (lambda: lr.when_to_drop(range(40), [1.0] * 40, 30, **STEADY), "horizon = 30, but the log ends at step 39"),
         (lambda: lr.when_to_drop([1] * 40, [1.0] * 40, 99, **STEADY), "in rising order"),
@@ -211,9 +239,9 @@ def test_a_log_gets_an_answer_in_one_command(tmp_path, capsys, logged):
     low, high = map(float, re.search(r"lower the loss by ([\d.]+) to ([\d.]+), standard error", said).groups())
     assert low * 0.97 < floor(0.2) - floor(0.05) < high * 1.03
     assert said.count("[holds]") == 5 and "FAILS" not in said and "at its noise floor" in said
-    picture = (tmp_path / "run.quick-win.svg").read_text()
+    picture = (tmp_path / "run.csv.quick-win.svg").read_text()
     assert picture.startswith("<?xml") and picture.rstrip().endswith("</svg>")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.csv", "run.quick-win.svg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.csv", "run.csv.quick-win.svg"]
 
 
 @pytest.mark.parametrize(
@@ -269,9 +297,9 @@ def test_momentum_needs_the_buffer_in_the_log(tmp_path, capsys, logged):
         ),
         ("step,loss,learning_rate,grad_norm\n1,1,1,1\n2,much,1,1\n", "line 3: loss = 'much' is not a number"),
         ("step,loss,learning_rate,grad_norm\n1,nan,1,1\n", "line 2: loss = 'nan' is not a number"),
-        ("step,loss,learning_rate,grad_norm\n1,1,1,-1\n", "line 2: grad_norm = '-1' is not a number that can be"),
+        ("step,loss,learning_rate,grad_norm\n1,1,1,-1\n", "line 2: grad_norm = '-1' is negative"),
         ("step,loss,learning_rate,grad_norm\n1,1,1\n", "line 2: 3 cells under 4 columns"),
-        ("step,loss,learning_rate,grad_norm\n2,1,1,1\n1,1,1,1\n", "the steps do not rise after row 1"),
+        ("step,loss,learning_rate,grad_norm\n2,1,1,1\n1,1,1,1\n", "line 3: step = 1 does not rise above 2"),
         ("step,loss,learning_rate,grad_norm\n1,1,1,1\n2,1,1,1\n", "no 64 rows in a row"),
         ("\xff", "codec can't decode|lacks the columns"),
     ],
@@ -290,7 +318,7 @@ def test_files_that_are_not_there(tmp_path, capsys, logged):
     assert "No such file" in capsys.readouterr().err
     path = written(tmp_path / "run.csv", logged)
     assert main(["quick-win", path, "--plot", str(tmp_path / "no" / "where.svg")]) == 2
-    assert "give a file that can be read or written" in capsys.readouterr().err
+    assert "where.svg cannot be written (No such file or directory): name another" in capsys.readouterr().err
     assert main(["quick-win", path, "--lr", "0.1"]) == 2
     assert "a log holds its rates and norms" in capsys.readouterr().err
     assert main(["quick-win"]) == 2 and "neither a log nor a rate" in capsys.readouterr().err
@@ -370,6 +398,17 @@ def test_nests_and_functions_say_the_same():
             np.testing.assert_allclose(other[name], value, rtol=1e-12)
 
 
+def test_short_floats_are_summed_in_long_ones():
+    """In bfloat16 a sum of ones stops at 256."""
+    jax = pytest.importorskip("jax")
+    ones = jax.numpy.ones(1000, dtype=jax.numpy.bfloat16)
+    for gradient in (ones, np.asarray(ones), [np.int8(10)] * 10, np.full(1000, 1, dtype=np.float16)):
+        monitor = lr.Monitor(window=320, every=20)
+        for _ in range(400):
+            monitor.update(gradient, gradient, 0.5)
+        assert monitor.quick_win(0).high == pytest.approx(0.5 * 1000 / 4, rel=1e-12)
+
+
 def test_a_restored_monitor_goes_on_as_if_nothing_had_been():
     whole, first = lr.Monitor(window=160, every=3), lr.Monitor(window=160, every=3)
     feed(whole, 1_000, 14)
@@ -398,6 +437,14 @@ def test_a_new_rate_starts_the_window_anew():
         (({"w": np.full(3, np.inf)}, {"w": np.ones(3)}, 0.2), ValueError, r"parameters\['w'\] is not finite"),
         (({"w": np.ones(4)}, {"w": np.ones(4)}, 0.2), ValueError, "start another Monitor for another model"),
         (({"w": np.ones(3)}, {"w": np.ones(4)}, 0.2), ValueError, r"gradient\['w'\] has shape \(4,\)"),
+        (({"w": np.ones(3)}, {"v": np.ones(3)}, 0.2), ValueError, r"gradient\['v'\] .* and parameters\['w'\] .* alike"),
+        (({"w": np.ones(3)}, {"w": np.full(3, 1e200)}, 0.2), ValueError, r"gradient\['w'\] is not finite or far too"),
+        (({"w": np.ones(3)}, {"w": np.ones(3) * 1j}, 0.2), TypeError, r"gradient\['w'\] is of the type complex128"),
+        (({"w": np.ones(3) > 0}, {"w": np.ones(3)}, 0.2), TypeError, r"parameters\['w'\] is of the type bool"),
+        (({"w": np.array(["1"] * 3)}, {"w": np.ones(3)}, 0.2), TypeError, r"parameters\['w'\] is of the type <U1"),
+        (({"w": np.array([None] * 3)}, {"w": np.ones(3)}, 0.2), TypeError, r"parameters\['w'\] is of the type object"),
+        (({"w": np.ones(3)}, {"w": np.ones(3)}, None), TypeError, "learning_rate = None is not a number"),
+        (({"w": np.ones(3)}, {"w": np.ones(3)}, np.full(2, 0.2)), TypeError, r"learning_rate = \[0.2 0.2\]: give one"),
         (({"w": np.ones(3)}, {"w": np.ones(3), "b": np.ones(1)}, 0.2), ValueError, "2 arrays and 1"),
         (({"w": np.ones(3)}, {"w": np.ones(3)}, 0.0), ValueError, "learning_rate = 0.0: give a positive number"),
         (({"w": np.ones(3)}, {"w": np.ones(3)}, float("nan")), ValueError, "learning_rate = nan"),
@@ -415,6 +462,34 @@ def test_a_bad_step_leaves_the_monitor_as_it_was(update, error, message):
 
 
 @pytest.mark.parametrize(
+    ("parameters", "rate", "message"),
+    [
+        (np.ones(0), 0.2, "hold no array, or empty ones"),
+        ("text", 0.2, "parameters is of the type <class 'str'>: give arrays"),
+        (object(), 0.2, "parameters is of the type <class 'object'>"),
+        (True, 0.2, "parameters is of the type <class 'bool'>"),
+        (np.ones(2), None, "learning_rate = None is not a number"),  # which is what a new monitor remembers
+    ],
+)
+def test_a_bad_first_step_leaves_the_monitor_as_it_was(parameters, rate, message):
+    monitor = lr.Monitor()
+    with pytest.raises((ValueError, TypeError), match=message):
+        monitor.update(parameters, parameters, rate)
+    assert monitor.state_dict() == lr.Monitor().state_dict()
+
+
+@pytest.mark.parametrize(("gradient", "rate"), [(0.0, 0.2), (1e-170, 0.2), (1e-160, 0.2), (1.0, 1e-200), (1.0, 1e200)])
+def test_a_run_that_does_not_move_has_no_balance(gradient, rate):
+    monitor = lr.Monitor(window=16, every=1)
+    for _ in range(16):
+        monitor.update(np.ones(3), np.full(3, gradient), rate)
+    with pytest.raises(ValueError, match=r"learning_rate = .* there is nothing to measure, or it is too small or too"):
+        monitor.balance()
+    with pytest.raises(ValueError, match=r"nothing to win|noise_variance = 9"):
+        monitor.quick_win(noise_variance=9)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"window": 99}, "made with window = 99 and this monitor has 16: make it with the same"),
@@ -422,14 +497,33 @@ def test_a_bad_step_leaves_the_monitor_as_it_was(update, error, message):
         ({"blocks": [[1.0, 2.0, float("nan")]]}, r"blocks = .* in the state"),
         ({"more": 1}, "the state differs in more"),
         ({"steps": -1}, "steps = -1"),
+        ({"steps": "5"}, "steps = '5' is not a number"),
+        ({"steps": 99}, "looks = 100 in the state of 99 steps: give what state_dict"),
+        ({"looks": 1.5}, "looks = 1.5: give a whole number"),
+        ({"rate": "abc"}, "rate = 'abc' is not a number"),
+        ({"rate": -3}, "rate = -3: give a positive number"),
+        ({"rate": float("nan")}, "rate = nan: give a positive number"),
+        ({"steps": 0, "looks": 0, "sums": [0, 0], "blocks": [], "shapes": None}, "rate = 0.2 in the state of 0 steps"),
+        ({"shapes": [["a"]]}, r"shapes = \[\['a'\]\] in the state"),
+        ({"shapes": None}, "shapes = None in the state"),
+        ({"sums": "a"}, "sums = 'a' is not a number"),
+        ({"sums": [-1.0, 1.0]}, r"sums = \[-1.0, 1.0\] in the state"),
+        ({"blocks": []}, r"blocks = \[\] in the state"),
+        ({"blocks": [[1, 2, 3], [1]]}, r"blocks = \[\[1, 2, 3\], \[1\]\] is not"),
+        ({"blocks": [[t, -1.0, 1.0] for t in range(37, 101)]}, r"blocks = \[\[37, -1.0, 1.0\], .* in the state"),
+        ({"blocks": [[t, 1.0, 1.0] for t in range(36, 100)]}, r"blocks = \[\[36, 1.0, 1.0\], .* in the state"),
+        ({"window": np.ones(2)}, r"window = \[1. 1.\]: give one number"),
     ],
 )
 def test_a_bad_state_leaves_the_monitor_as_it_was(change, message):
     monitor = lr.Monitor(window=16, every=1)
     feed(monitor, 100, 19)
     before = monitor.state_dict()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         monitor.load_state_dict(before | change)
+    for nothing in (None, {1: 2}, "state"):
+        with pytest.raises((ValueError, TypeError), match=r"give what state_dict\(\) returned"):
+            monitor.load_state_dict(nothing)
     assert monitor.state_dict() == before
 
 
