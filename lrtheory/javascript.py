@@ -21,7 +21,7 @@ import sympy as sp
 from sympy.printing.codeprinter import PrintMethodNotImplementedError
 from sympy.printing.jscode import JavascriptCodePrinter
 
-from .inputs import expression
+from .inputs import expression, shown
 from .recursion import Recursion
 
 Argument: TypeAlias = sp.Symbol | tuple[str, Sequence[sp.Symbol]]
@@ -50,7 +50,7 @@ class _Printer(JavascriptCodePrinter):
             "or compute it in Python"
         )
 
-    _print_Basic = _print_ImaginaryUnit = _print_ComplexInfinity = _print_NaN = _print_not_supported
+    _print_Basic = _print_ImaginaryUnit = _print_not_supported
     _print_Sum = _print_Product = _print_Integral = _print_Derivative = _print_not_supported
 
     def _print_Function(self, expr: sp.Function) -> str:
@@ -104,8 +104,9 @@ def to_javascript(
     `step(state, noise, parameters)`, three arrays in the recursion's own order, returning the new state.
     Repeated sub-expressions are computed once where that makes the function shorter.
 
-    Raises `NotImplementedError` naming a function that JavaScript lacks, and `ValueError` for a symbol that
-    is no argument, a name that is no identifier, or a Piecewise without a last `(value, True)`.
+    Raises `NotImplementedError` naming a function that JavaScript lacks, `TypeError` for an argument that is no
+    symbol, and `ValueError` for a symbol that is no argument, a name that is no identifier, a formula without a
+    value (nan), or a Piecewise without a last `(value, True)`.
 
     >>> import lrtheory as lr
     >>> print(to_javascript(lr.trace(lr.optimizers.sgd, lr.landscapes.quadratic())))
@@ -132,6 +133,13 @@ def to_javascript(
         groups = sorted(free, key=str) if arguments is None else list(arguments)
         name = name or "f"
 
+    for group in groups:
+        held = group[1] if isinstance(group, tuple) and len(group) == 2 else [group]
+        if not (isinstance(held, (list, tuple, sp.Tuple)) and all(isinstance(s, sp.Symbol) for s in held)):
+            raise TypeError(f"argument {shown(group)}: give a symbol, or a name and its symbols, ('s', [eta, lam])")
+    for f in expressions:
+        if f.has(sp.nan, sp.zoo):
+            raise ValueError(f"{name} = {shown(f)} has no value: give a formula that is a number everywhere")
     used = set().union(*(f.free_symbols for f in expressions)) if expressions else set()
     given = [s for g in groups for s in ([g] if isinstance(g, sp.Symbol) else g[1])]
     names = [name, *(s.name for s in given), *(g[0] for g in groups if not isinstance(g, sp.Symbol))]

@@ -18,16 +18,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 from urllib.parse import quote
 
 import numpy as np
 import sympy as sp
 
 from . import plotting
-from .inputs import expression
+from .inputs import affordable, expression, named, number, positive, shown, whole
 from .javascript import to_javascript
 from .letters import symbol
+from .plotting import _of_kind
 from .recursion import Recursion
 
 Array = np.ndarray
@@ -95,6 +96,30 @@ def _law(law: Any) -> Any:
 
 # --- what a figure is made of -------------------------------------------------------------------------------
 
+_MOST = 10_000  # points of a curve or bins: more than a screen has pixels
+
+
+def _each(name: str, values: Any, *kinds: type, least: int = 1) -> None:
+    _of_kind(name, values, list, tuple)
+    if len(values) < least:
+        raise ValueError(f"{name} = {values}: give at least {least}")
+    for i, value in enumerate(values):
+        _of_kind(f"{name}[{i}]", value, *kinds)
+
+
+def _whole(item: Any, least: int, *names: str, most: int = 2**53) -> None:
+    for name in names:  # NumPy's integers and 3.0 become what JSON and range can take
+        object.__setattr__(item, name, whole(name, getattr(item, name), least, most))
+
+
+def _ends(name: str, ends: Any, log: bool) -> tuple[float, float]:
+    """The two ends of an axis, ascending, and positive if it is logarithmic."""
+    low, high = (number(name, end) for end in ends)
+    if not low < high or (log and low <= 0):
+        rule = "0 < low < high for a logarithmic axis" if log else "low < high"
+        raise ValueError(f"{name} = ({low:g}, {high:g}): give (low, high) with {rule}")
+    return low, high
+
 
 @dataclass(frozen=True)
 class Slider:
@@ -112,6 +137,12 @@ class Slider:
     log: bool = False
 
     def __post_init__(self) -> None:
+        _of_kind("symbol", self.symbol, sp.Symbol)
+        for name in ("min", "max", "step", "value"):
+            check = positive if name == "step" else number
+            object.__setattr__(self, name, check(f"slider {self.label!r}: {name}", getattr(self, name)))
+        if not self.min < self.max:
+            raise ValueError(f"slider {self.label!r} has min = {self.min} and max = {self.max}: give min < max")
         if not self.min <= self.value <= self.max:
             raise ValueError(f"slider {self.label!r} starts at {self.value}: stay within [{self.min}, {self.max}]")
         if self.log and self.min <= 0:
@@ -142,6 +173,11 @@ class Mode:
     parameters: Binding = field(default_factory=dict)
     start: Binding = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _of_kind("recursion", self.recursion, Recursion)
+        named("parameters", self.parameters)
+        named("start", self.start)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -166,6 +202,9 @@ class Run:
     role: str = "measured"
     same_noise_as: Run | None = None
 
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -186,6 +225,16 @@ class Histogram:
     label: str = ""
     density_label: str = "theory"
     role: str = "measured"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _whole(self, 1, "bins", most=_MOST)
+
+
+def _check_sizes(item: Run | Histogram) -> None:
+    _each("modes", [item.modes] if isinstance(item.modes, Mode) else item.modes, Mode)
+    _whole(item, 1, "steps", "chains")
+    _whole(item, 0, "every", "burn_in")
 
 
 @dataclass(frozen=True)
@@ -233,6 +282,10 @@ class Readout:
     values: Mapping[str, Formula | Crossing] = field(default_factory=dict)
     otherwise: str = ""
 
+    def __post_init__(self) -> None:
+        _of_kind("template", self.template, str)
+        named("values", self.values)
+
 
 Item: TypeAlias = Curve | Run | Histogram | Level | Mark | Crossing
 
@@ -253,6 +306,16 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     points: int = 0
+
+    def __post_init__(self) -> None:
+        _each("items", self.items, *get_args(Item), least=0)
+        _of_kind("x", self.x, sp.Symbol)
+        for name, ends in (("xrange", self.xrange), ("yrange", self.yrange or (0, 1))):
+            _of_kind(name, ends, list, tuple)
+            if len(ends) != 2:
+                raise ValueError(f"{name} = {shown(ends)}: give its two ends, (low, high)")
+        if self.points != 0:
+            _whole(self, 2, "points", most=_MOST)
 
 
 @dataclass(frozen=True)
@@ -282,8 +345,13 @@ class MovingFigure:
     def __post_init__(self) -> None:
         if not isinstance(self.alt, str) or not self.alt.strip():
             raise ValueError(f"figure {self.name!r} has no alt text: say in a sentence what it shows")
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
             raise ValueError(f"figure name {self.name!r}: use small letters, digits and hyphens")
+        _each("sliders", self.sliders, Slider, least=0)
+        _each("panels", self.panels, Panel)
+        _each("readouts", self.readouts, Readout, least=0)
+        _each("valid", self.valid, tuple, list, least=0)
+        _whole(self, 0, "seed")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": to_html(self), "text/plain": self.alt}
@@ -353,6 +421,10 @@ def _simulation(item: Run | Histogram, functions: _Functions) -> dict[str, Any]:
     observables = [item.observable] if against is None else [item.observable, against]
     # by default about 25 dots for means, every step for a path
     every = item.every or (1 if item.chains == 1 else max(1, round(item.steps / 25)))
+    drawn = (item.burn_in + item.steps) * sum(len(mode.recursion.noises) for mode in modes)
+    seen_at = (item.steps // every + 1) * len(observables)
+    size = f"{item.steps} steps of {item.chains} chains"
+    affordable(size, 40.0 * item.chains * (drawn + seen_at), "take fewer steps or chains")
     compiled = []
     for mode in modes:
         rec = mode.recursion
@@ -384,6 +456,7 @@ def _shape(run: dict[str, Any]) -> tuple[Any, ...]:
 
 def _compile(figure: MovingFigure) -> tuple[dict[str, Any], _Functions]:
     """The figure as JSON-able data that names functions, and these functions."""
+    _of_kind("figure", figure, MovingFigure)
     functions = _Functions(figure.sliders)
     crossings: dict[int, list[int]] = {}
     runs: dict[int, list[int]] = {}
@@ -537,7 +610,7 @@ def evaluate(figure: MovingFigure, **values: float) -> dict[str, Any]:
 
     Returns `{"valid": message or None, "panels": [[series, ...], ...], "readouts": [text, ...]}`; a series
     has "x", "y" and, for a mean over chains, "stderr".  The same numbers as in the browser, to rounding.
-    Raises `ValueError` for a value without a slider.
+    Raises `ValueError` for a value without a slider, or outside its slider's range.
 
     >>> from lrtheory.letters import symbols
     >>> eta, t = symbols("eta t")
@@ -550,19 +623,31 @@ def evaluate(figure: MovingFigure, **values: float) -> dict[str, Any]:
     return _evaluate(figure, spec, functions, values)
 
 
+def _settings(figure: MovingFigure, given: Mapping[str, float]) -> list[float]:
+    if unknown := set(given) - {s.symbol.name for s in figure.sliders}:
+        raise ValueError(f"no slider for {sorted(unknown)}: the figure has {[s.symbol.name for s in figure.sliders]}")
+    values = []
+    for slider in figure.sliders:
+        name = slider.symbol.name
+        values.append(number(name, given.get(name, slider.value)))
+        if not slider.min <= values[-1] <= slider.max:
+            raise ValueError(f"{name} = {values[-1]:g}: stay within its slider, [{slider.min:g}, {slider.max:g}]")
+    return values
+
+
 def _evaluate(
     figure: MovingFigure, spec: dict[str, Any], functions: _Functions, given: Mapping[str, float]
 ) -> dict[str, Any]:
-    if unknown := set(given) - {s.symbol.name for s in figure.sliders}:
-        raise ValueError(f"no slider for {sorted(unknown)}: the figure has {[s.symbol.name for s in figure.sliders]}")
-    s = [float(given.get(slider.symbol.name, slider.value)) for slider in figure.sliders]
+    s = _settings(figure, given)
     rng = Mulberry(figure.seed)
     noise: dict[tuple[int, int], list[list[Array]]] = {}
     with np.errstate(all="ignore"):
         message = next((v["message"] for v in spec["valid"] if not functions.twins[v["f"]](s)), None)
         shown, found = [], {}
         for p, panel in enumerate(spec["panels"]):
-            low, high = (float(e) for e in functions.twins[panel["xrange"]](s))
+            low, high = _ends("xrange", functions.twins[panel["xrange"]](s), panel["logX"])
+            if panel["yrange"]:
+                _ends("yrange", functions.twins[panel["yrange"]](s), panel["logY"])
             if panel["logX"]:
                 x = low * (high / low) ** (np.arange(panel["points"]) / (panel["points"] - 1))
             else:
@@ -626,7 +711,7 @@ def _still(
 ) -> Any:
     rows = len(spec["panels"])
     picture, grid = plotting.axes(height=3.6 * rows, rows=rows)
-    s = [float(given.get(slider.symbol.name, slider.value)) for slider in figure.sliders]
+    s = _settings(figure, given)
     for ax, panel, series in zip(np.ravel(grid), spec["panels"], shown["panels"], strict=True):
         plotting.scale(ax, *("log" if panel[key] else "linear" for key in ("logX", "logY")))
         ax.set(xlabel=panel["xlabel"], xlim=functions.twins[panel["xrange"]](s))

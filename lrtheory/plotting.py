@@ -20,7 +20,11 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from .inputs import numbers, shown
+
 Number = Any  # a number or an array of numbers
+_LARGEST = 1e300  # the length of an axis must not overflow
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Shades(NamedTuple):
@@ -58,9 +62,47 @@ def color(role: str) -> str:
     """
     if role == "text":
         return _INK
-    if role not in PALETTE:
-        raise ValueError(f"no role {role!r}: choose one of {', '.join(PALETTE)} or text")
+    if not isinstance(role, str) or role not in PALETTE:
+        raise ValueError(f"no role {shown(role)}: choose one of {', '.join(PALETTE)} or text")
     return PALETTE[role].plain
+
+
+def _of_kind(name: str, value: Any, *kinds: type) -> None:
+    """Raises `TypeError` for a value that is of none of these kinds.
+
+    >>> _of_kind("ax", None, list, tuple)
+    Traceback (most recent call last):
+    ...
+    TypeError: ax = None: give an object of type list or tuple
+    """
+    if not isinstance(value, kinds):
+        types = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} = {shown(value)}: give an object of type {types}")
+
+
+def _check_axes(ax: Any) -> None:
+    from matplotlib.axes import Axes
+
+    _of_kind("ax", ax, Axes)
+
+
+def _check_figure(figure: Any) -> None:
+    from matplotlib.figure import Figure
+
+    _of_kind("figure", figure, Figure)
+
+
+def _check_points(gaps: bool, **coordinates: Any) -> None:
+    """Refuse what no axis can show; a formula may have gaps, where it is nan or infinite, a measurement may not."""
+    for name, values in coordinates.items():
+        array = numbers(name, values)
+        wrong = ~(np.abs(array) <= _LARGEST)
+        if gaps:
+            wrong &= np.isfinite(array)
+        if wrong.any():
+            first = np.flatnonzero(wrong)[0]
+            rule = f"give finite numbers up to {_LARGEST:g}, or leave this point out"
+            raise ValueError(f"{name}[{first}] = {array.flat[first]:g} cannot be drawn: {rule}")
 
 
 _STYLE: Any = {
@@ -170,6 +212,7 @@ def scale(ax: Any, x: str = "linear", y: str = "linear") -> None:
     """
     from matplotlib.ticker import FuncFormatter
 
+    _check_axes(ax)
     ax.set(xscale=x, yscale=y)
     for axis, kind in ((ax.xaxis, x), (ax.yaxis, y)):
         if kind == "log":
@@ -180,10 +223,14 @@ def scale(ax: Any, x: str = "linear", y: str = "linear") -> None:
 def theory(ax: Any, x: Number, y: Number, label: str | None = None, role: str = "theory", **style: Any) -> Any:
     """Draws what a formula says: a solid line, with its label at its right end.  Returns the line.
 
+    Where a coordinate is nan or infinite, the line has a gap.
+
     >>> _, ax = axes()
     >>> theory(ax, [0, 1], [0, 1]).get_linestyle()
     '-'
     """
+    _check_axes(ax)
+    _check_points(gaps=True, x=x, y=y)
     (line,) = ax.plot(x, y, **{"color": color(role), "linewidth": 2.2, "zorder": 3, **style})
     if label:
         label_line(ax, line, label, role)
@@ -211,12 +258,14 @@ def measured(
 ) -> Any:
     """Draws what was measured: dots, with bars of two standard errors each way.  Returns the dots.
 
-    `stderr` has the units of `y`; None draws no bars.
+    `stderr` has the units of `y`; None draws no bars.  Raises `ValueError` for a number that is not finite.
 
     >>> _, ax = axes()
     >>> measured(ax, [1, 2], [3, 4], stderr=[0.1, 0.1], label="20 chains").get_marker()
     'o'
     """
+    _check_axes(ax)
+    _check_points(gaps=False, x=x, y=y, stderr=0 if stderr is None else stderr)
     bars = None if stderr is None else 2 * np.asarray(stderr, dtype=float)
     drawn = ax.errorbar(
         x,
@@ -238,6 +287,10 @@ def label_line(ax: Any, line: Any, text: str, role: str = "text", at: float | No
     >>> label_line(ax, theory(ax, [0, 1], [0, 1]), "floor").get_text()
     'floor'
     """
+    from matplotlib.lines import Line2D
+
+    _check_axes(ax)
+    _of_kind("line", line, Line2D)
     x, y = (np.asarray(values, dtype=float) for values in line.get_data())
     line._book_label = text
     seen = np.isfinite(x) & np.isfinite(y)
@@ -289,6 +342,22 @@ def _spread_labels(figure: Any) -> None:
             notes[i].set_position((5, y - ends[i]))
 
 
+def _series(ax: Any) -> list[tuple[str, Any]]:
+    """The lines that have points, each with its label or number."""
+    lines = [line for line in ax.lines if len(line.get_xdata()) > 0]
+    return [(getattr(line, "_book_label", None) or f"line {i}", line) for i, line in enumerate(lines, start=1)]
+
+
+def _check_visible(figure: Any) -> None:
+    """Refuse a line that a logarithmic axis would hide from end to end."""
+    for ax in figure.axes:
+        for name, line in _series(ax):
+            for letter, axis, values in zip("xy", (ax.xaxis, ax.yaxis), line.get_data(), strict=True):
+                if axis.get_scale() == "log" and not (np.asarray(values) > 0).any():
+                    rule = f"give positive numbers, or a linear {letter} axis"
+                    raise ValueError(f"{name}: {letter}[0] = {values[0]:g}, and none is positive on a log axis: {rule}")
+
+
 def csv_text(figure: Any) -> str:
     """The numbers behind a figure, as CSV: one row for each point of each line, with the bars of measured points.
 
@@ -300,6 +369,7 @@ def csv_text(figure: Any) -> str:
     1,formula,1,0.5,
     <BLANKLINE>
     """
+    _check_figure(figure)
     out = io.StringIO()
     panels = [ax for ax in figure.axes if ax.lines or ax.containers]
     names = {(ax.get_xlabel() or "x", ax.get_title(loc="left") or "y") for ax in panels}
@@ -308,8 +378,7 @@ def csv_text(figure: Any) -> str:
     rows.writerow(["panel", "series", xname, yname, "standard error"])
     for number, ax in enumerate(panels, start=1):
         errors = {id(bar.lines[0]): bar for bar in ax.containers if hasattr(bar, "has_yerr")}
-        for count, line in enumerate((line for line in ax.lines if len(line.get_xdata()) > 0), start=1):
-            name = getattr(line, "_book_label", None) or f"line {count}"
+        for name, line in _series(ax):
             bars = [None] * len(line.get_xdata())
             if id(line) in errors and errors[id(line)].has_yerr:
                 segments = errors[id(line)].lines[2][0].get_segments()
@@ -324,6 +393,9 @@ def csv_text(figure: Any) -> str:
 def svg(figure: Any) -> str:
     """The figure as the text of an SVG file: transparent, in the page's text colour, the same at every run.
 
+    Raises `ValueError` for a line without a positive number on a logarithmic axis; characters that XML cannot hold
+    become U+FFFD.
+
     >>> figure, ax = axes()
     >>> _ = theory(ax, [0, 1], [0, 1], role="kept")
     >>> "currentColor" in svg(figure), "var(--kept" in svg(figure), svg(figure) == svg(figure)
@@ -331,6 +403,8 @@ def svg(figure: Any) -> str:
     """
     import matplotlib
 
+    _check_figure(figure)
+    _check_visible(figure)
     text = io.StringIO()
     # no date and no version either
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -347,4 +421,5 @@ def svg(figure: Any) -> str:
     for n, hashed in enumerate(dict.fromkeys(re.findall(r'id="([a-zA-Z][0-9a-f]{10})"', drawn))):
         drawn = drawn.replace(hashed, f"{hashed[0]}{n}")
     drawn = re.sub(r"\s*<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    drawn = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", drawn)
     return drawn.replace("<defs>", _svg_style() + "<defs>", 1)

@@ -230,8 +230,18 @@ def test_the_data_survive_json_and_labels_cannot_end_the_script():
     assert "alert" not in page.scripts[1]
 
 
-def panel(item):
-    return Panel([item], (0, 9), "", "")
+def panel(item, **options):
+    return Panel(**{"items": [item], "xrange": (0, 9), "xlabel": "", "ylabel": "", **options})
+
+
+def plain(item=None, **options):
+    """The HTML of a figure with one slider, eta, and one panel."""
+    item = Curve((1 - eta) ** t) if item is None else item
+    return moving.to_html(MovingFigure("plain", [Slider(eta, "η", 0, 1, 0.1, 0.5)], [panel(item, **options)], "A."))
+
+
+def run(**changes):
+    return Run(**{"modes": Mode(SGD, {lam: 1, sigma: 1}), "observable": theta, "steps": 9, **changes})
 
 
 @pytest.mark.parametrize("make, message", [
@@ -244,10 +254,54 @@ def panel(item):
     (lambda: moving.evaluate(drop_figure(), rate=1), "no slider"),
     (lambda: moving.to_html(drop_figure(panels=[panel(Level(1, role="blue"))])), "no role"),
     (lambda: moving.to_html(drop_figure(panels=[panel(Run(Mode(SGD, {"rate": 1}), theta, 9))])), "rate"),
+    (lambda: Slider(eta, "η", 0, 1, 0, 0.5), "slider 'η': step = 0: give a positive number"),
+    (lambda: Slider(eta, "η", 0, 1, -1, 0.5), "slider 'η': step = -1: give a positive number"),
+    (lambda: Slider(eta, "η", 0, math.inf, 0.1, 0.5), "slider 'η': max = inf: give a finite number"),
+    (lambda: Slider(eta, "η", 0, 1, 0.1, math.nan), "slider 'η': value = nan: give a finite number"),
+    (lambda: Slider(eta, "η", 1, 1, 0.1, 1), "min = 1.0 and max = 1.0: give min < max"),
+    (lambda: Slider("eta", "η", 0, 1, 0.1, 0.5), "symbol = 'eta': give an object of type Symbol"),
+    (lambda: moving.evaluate(drop_figure(), eta1=math.nan), "eta1 = nan: give a finite number"),
+    (lambda: moving.evaluate(drop_figure(), eta1=9), r"eta1 = 9: stay within its slider, \[0.05, 2.5\]"),
+    (lambda: moving.still(drop_figure(), eta1="1"), "eta1 = '1' is not a number"),
+    (lambda: moving.to_html(None), "figure = None: give an object of type MovingFigure"),
+    (lambda: plain(xrange=(9, 0)), r"xrange = \(9, 0\): give \(low, high\) with low < high"),
+    (lambda: plain(xrange=(eta, 0.5)), r"xrange = \(0.5, 0.5\): give"),
+    (lambda: plain(xrange=(0, 9), log_x=True), r"xrange = \(0, 9\): give \(low, high\) with 0 < low < high"),
+    (lambda: plain(yrange=(0, 9), log_y=True), r"yrange = \(0, 9\): give \(low, high\) with 0 < low < high"),
+    (lambda: plain(xrange=(math.nan, 9)), r"xrange1 = nan has no value: give a formula"),
+    (lambda: plain(xrange=(0, math.inf)), "xrange = inf: give a finite number"),
+    (lambda: plain(xrange=(0, 1, 2)), r"xrange = \(0, 1, 2\): give its two ends"),
+    (lambda: plain(xrange=None), "xrange = None: give an object of type list or tuple"),
+    (lambda: plain(x="t"), "x = 't': give an object of type Symbol"),
+    (lambda: plain(points=1), "points = 1: give a whole number, 2 to 10000"),
+    (lambda: plain(points=-3), "points = -3: give a whole number, 2 to 10000"),
+    (lambda: plain(3), r"items\[0\] = 3: give an object of type Curve or Run"),
+    (lambda: plain(Curve("eta * t")), r"'eta \* t' is no formula"),
+    (lambda: run(steps=-1), "steps = -1: give a whole number, 1 or more"),
+    (lambda: run(chains=0), "chains = 0: give a whole number, 1 or more"),
+    (lambda: run(every=-1), "every = -1: give a whole number, 0 or more"),
+    (lambda: run(burn_in=-5), "burn_in = -5: give a whole number, 0 or more"),
+    (lambda: run(modes=[]), r"modes = \[\]: give at least 1"),
+    (lambda: run(modes="sgd"), "modes = 'sgd': give an object of type list or tuple"),
+    (lambda: Histogram(Mode(SGD), theta, 9, bins=0), "bins = 0: give a whole number, 1 to 10000"),
+    (lambda: Mode(3), "recursion = 3: give an object of type Recursion"),
+    (lambda: Mode(SGD, 3), "parameters = 3: give a mapping"),
+    (lambda: Readout(None), "template = None: give an object of type str"),
+    (lambda: plain(run(steps=10**9, chains=10**6)), "10{9} steps of 10{6} chains would take .* take fewer"),
+    (lambda: drop_figure(name=None), "figure name None: use small letters"),
+    (lambda: drop_figure(seed="a"), "seed = 'a' is not a number"),
+    (lambda: drop_figure(panels=[]), r"panels = \[\]: give at least 1"),
+    (lambda: drop_figure(sliders=[3]), r"sliders\[0\] = 3: give an object of type Slider"),
+    (lambda: drop_figure(readouts=["a"]), r"readouts\[0\] = 'a': give an object of type Readout"),
+    (lambda: drop_figure(valid=[3]), r"valid\[0\] = 3: give an object of type tuple or list"),
 ])  # fmt: skip
 def test_errors_say_what_to_do(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError, MemoryError), match=message):
         make()
+
+
+def test_whole_numbers_may_come_from_numpy():
+    assert plain(run(steps=np.int64(9), chains=3.0)) == plain(run(steps=9, chains=3))
 
 
 def test_a_figure_without_alt_text_is_refused():

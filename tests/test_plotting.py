@@ -123,6 +123,46 @@ def test_matplotlib_is_imported_only_when_something_is_drawn():
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[1]).returncode == 0
 
 
-def test_an_unknown_role_is_refused():
-    with pytest.raises(ValueError, match="choose one of theory, measured, rival, kept, dropped"):
-        plotting.color("blue")
+def on_axes(draw, *points, **scales):
+    figure, ax = plotting.axes(**scales)
+    draw(ax, *points)
+    return plotting.svg(figure)
+
+
+NAN, INF = float("nan"), float("inf")
+LIMIT = r"cannot be drawn: give finite numbers up to 1e\+300, or leave this point out"
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: on_axes(plotting.measured, [1, 2], [3, NAN]), rf"y\[1\] = nan {LIMIT}"),
+    (lambda: on_axes(plotting.measured, [INF, 2], [3, 4]), rf"x\[0\] = inf {LIMIT}"),
+    (lambda: on_axes(plotting.measured, [1, 2], [3, 4], [0.1, NAN]), rf"stderr\[1\] = nan {LIMIT}"),
+    (lambda: on_axes(plotting.theory, [1, 2], [1e308, -1e308]), rf"y\[0\] = 1e\+308 {LIMIT}"),
+    (lambda: on_axes(plotting.rival, [1, 2], ["3", "4"]), "y = .* give numbers, without quotes"),
+    (lambda: on_axes(plotting.theory, [1, 2], [-3, 0], yscale="log"), r"line 1: y\[0\] = -3, .* or a linear y axis"),
+    (lambda: on_axes(plotting.measured, [0], [1], xscale="log"), r"line 1: x\[0\] = 0, .* or a linear x axis"),
+    (lambda: plotting.svg(None), "figure = None: give an object of type Figure"),
+    (lambda: plotting.csv_text(None), "figure = None: give an object of type Figure"),
+    (lambda: plotting.theory(None, [1], [2]), "ax = None: give an object of type Axes"),
+    (lambda: plotting.measured(plotting.axes(rows=2)[1], [1], [2]), "ax = .*: give an object of type Axes"),
+    (lambda: plotting.scale("log"), "ax = 'log': give an object of type Axes"),
+    (lambda: plotting.label_line(plotting.axes()[1], None, "kept"), "line = None: give an object of type Line2D"),
+    (lambda: plotting.color("blue"), "no role 'blue': choose one of theory, measured, rival, kept, dropped"),
+    (lambda: plotting.color([]), r"no role \[\]: choose one of"),
+])  # fmt: skip
+def test_errors_say_what_to_do(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+def test_a_formula_may_have_gaps_and_a_log_axis_may_hide_a_part():
+    ElementTree.fromstring(on_axes(plotting.theory, [0, 1, 2, 3], [-1, NAN, INF, 4], yscale="log"))
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_control_characters_in_labels_leave_the_picture_well_formed():
+    figure, ax = plotting.axes("step\x00")
+    plotting.theory(ax, [0, 1], [0, 1], "kept\x01")
+    text = plotting.svg(figure)
+    ElementTree.fromstring(text)
+    assert "kept\N{REPLACEMENT CHARACTER}" in text
