@@ -274,6 +274,9 @@ def _valley(d, at):
     at["h_sharp"] = at["h_flat"] * ratio**2
     at["eta"] = (2 + d.positive(-1, 1)) / at["h_sharp"]
     at["distance"] = 2 / (1 + ratio) * d.inner_share() * (1 if d.exact else d.positive(-3, 0))
+    # a step that ends on a border exactly is told from its neighbours by all of its digits
+    borders = {2 / (1 + ratio), 2 / (ratio - 1)}
+    assume(not any(at["distance"] * abs(1 - at["eta"] * at["h_sharp"]) ** k in borders for k in range(40)))
 
 
 def _learning(limit):

@@ -251,3 +251,12 @@ def test_a_run_thrown_out_to_the_right_never_returns_if_the_flat_valley_is_flat_
         returned.setdefault(kind, set()).add(any(inside[int(exit) :]))
     assert returned[True, True] == {False}
     assert True in set().union(*(found for kind, found in returned.items() if kind != (True, True)))
+
+
+def test_a_step_that_ends_on_the_border_has_not_left_the_valley():
+    """Steps of 1/4, 1/2 and 1 to either side: the second and the third end on a border, the fourth beyond it."""
+    at = {"h_sharp": 3, "h_flat": Fraction(1, 3), "eta": 1, "distance": Fraction(1, 8)}
+    x, steps = -1 + at["distance"], 0
+    while not at["h_sharp"] * (x + 1) ** 2 > at["h_flat"] * (x - 1) ** 2:
+        x, steps = x - at["eta"] * at["h_sharp"] * (x + 1), steps + 1
+    assert lr.claim("escape.valley_exit")(**at) == steps == 4
