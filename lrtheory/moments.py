@@ -171,16 +171,19 @@ class Stationary:
             if v.is_number and not sp.N(v).is_real:
                 raise ValueError(f"{s} = {v}: give a finite number")
         given = ", ".join(f"{s} = {v}" for s, v in at.items())
-        never = self.condition == sp.false
-        remedy = "the rule has none at any rate" if never else f"it needs {self.condition}; lower the learning rate"
-        unstable = f"no stationary state at {given}: {remedy}"
+
+        def unstable() -> ValueError:
+            never = self.condition == sp.false
+            remedy = "the rule has none at any rate" if never else f"it needs {self.condition}; lower the learning rate"
+            return ValueError(f"no stationary state at {given}: {remedy}")
+
         degrees = {1, *map(sum, self._algebra.terms(observable))} - {0} if self._algebra.affine else set()
         for degree in sorted(degrees):
             growth = moment_radius(self.recursion, at, degree)
             near = abs(growth - 1) < 1e-9  # for floats to tell
             grows = stable_when(self.recursion, degree).subs(at) != sp.true if near else growth > 1
             if grows and degree == 1:
-                raise ValueError(unstable)
+                raise unstable()
             if grows:
                 raise ValueError(
                     f"the moments of degree {degree} grow by {growth:.4g} a step at {given}: "
@@ -188,7 +191,7 @@ class Stationary:
                 )
         value = self[observable].subs(at)
         if value.has(sp.nan, sp.zoo, sp.oo):  # on the edge, where floats divide by 0
-            raise ValueError(unstable)
+            raise unstable()
         return value
 
     def _solve_by_degree(self, steps: dict[Monomial, Terms]) -> None:
