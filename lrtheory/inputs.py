@@ -130,6 +130,19 @@ def affordable(what: str, need: float, remedy: str) -> None:
         raise MemoryError(f"{what} would take about {need / 2**30:.3g} GiB, and {MEMORY >> 30} are allowed: {remedy}")
 
 
+def of_kind(name: str, value: Any, *kinds: type) -> None:
+    """Raises `TypeError` for a value that is of none of these kinds.
+
+    >>> of_kind("ax", None, list, tuple)
+    Traceback (most recent call last):
+    ...
+    TypeError: ax = None: give an object of type list or tuple
+    """
+    if not isinstance(value, kinds):
+        types = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} = {shown(value)}: give an object of type {types}")
+
+
 def named(name: str, mapping: Any) -> dict[str, Any]:
     """A mapping with names (or symbols) for keys, as a dictionary keyed by name.
 

@@ -25,10 +25,9 @@ import numpy as np
 import sympy as sp
 
 from . import plotting
-from .inputs import affordable, expression, named, number, positive, shown, whole
+from .inputs import affordable, expression, named, number, of_kind, positive, shown, whole
 from .javascript import to_javascript
 from .letters import symbol
-from .plotting import _of_kind
 from .recursion import Recursion
 
 Array = np.ndarray
@@ -100,11 +99,11 @@ _MOST = 10_000  # points of a curve or bins: more than a screen has pixels
 
 
 def _each(name: str, values: Any, *kinds: type, least: int = 1) -> None:
-    _of_kind(name, values, list, tuple)
+    of_kind(name, values, list, tuple)
     if len(values) < least:
         raise ValueError(f"{name} = {values}: give at least {least}")
     for i, value in enumerate(values):
-        _of_kind(f"{name}[{i}]", value, *kinds)
+        of_kind(f"{name}[{i}]", value, *kinds)
 
 
 def _whole(item: Any, least: int, *names: str, most: int = 2**53) -> None:
@@ -137,7 +136,7 @@ class Slider:
     log: bool = False
 
     def __post_init__(self) -> None:
-        _of_kind("symbol", self.symbol, sp.Symbol)
+        of_kind("symbol", self.symbol, sp.Symbol)
         for name in ("min", "max", "step", "value"):
             check = positive if name == "step" else number
             object.__setattr__(self, name, check(f"slider {self.label!r}: {name}", getattr(self, name)))
@@ -174,7 +173,7 @@ class Mode:
     start: Binding = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _of_kind("recursion", self.recursion, Recursion)
+        of_kind("recursion", self.recursion, Recursion)
         named("parameters", self.parameters)
         named("start", self.start)
 
@@ -283,7 +282,7 @@ class Readout:
     otherwise: str = ""
 
     def __post_init__(self) -> None:
-        _of_kind("template", self.template, str)
+        of_kind("template", self.template, str)
         named("values", self.values)
 
 
@@ -309,9 +308,9 @@ class Panel:
 
     def __post_init__(self) -> None:
         _each("items", self.items, *get_args(Item), least=0)
-        _of_kind("x", self.x, sp.Symbol)
+        of_kind("x", self.x, sp.Symbol)
         for name, ends in (("xrange", self.xrange), ("yrange", self.yrange or (0, 1))):
-            _of_kind(name, ends, list, tuple)
+            of_kind(name, ends, list, tuple)
             if len(ends) != 2:
                 raise ValueError(f"{name} = {shown(ends)}: give its two ends, (low, high)")
         if self.points != 0:
@@ -456,7 +455,7 @@ def _shape(run: dict[str, Any]) -> tuple[Any, ...]:
 
 def _compile(figure: MovingFigure) -> tuple[dict[str, Any], _Functions]:
     """The figure as JSON-able data that names functions, and these functions."""
-    _of_kind("figure", figure, MovingFigure)
+    of_kind("figure", figure, MovingFigure)
     functions = _Functions(figure.sliders)
     crossings: dict[int, list[int]] = {}
     runs: dict[int, list[int]] = {}

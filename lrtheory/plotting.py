@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from .inputs import numbers, shown
+from .inputs import numbers, of_kind, shown
 
 Number = Any  # a number or an array of numbers
 _LARGEST = 1e300  # the length of an axis must not overflow
@@ -67,29 +67,16 @@ def color(role: str) -> str:
     return PALETTE[role].plain
 
 
-def _of_kind(name: str, value: Any, *kinds: type) -> None:
-    """Raises `TypeError` for a value that is of none of these kinds.
-
-    >>> _of_kind("ax", None, list, tuple)
-    Traceback (most recent call last):
-    ...
-    TypeError: ax = None: give an object of type list or tuple
-    """
-    if not isinstance(value, kinds):
-        types = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} = {shown(value)}: give an object of type {types}")
-
-
 def _check_axes(ax: Any) -> None:
     from matplotlib.axes import Axes
 
-    _of_kind("ax", ax, Axes)
+    of_kind("ax", ax, Axes)
 
 
 def _check_figure(figure: Any) -> None:
     from matplotlib.figure import Figure
 
-    _of_kind("figure", figure, Figure)
+    of_kind("figure", figure, Figure)
 
 
 def _check_points(gaps: bool, **coordinates: Any) -> None:
@@ -290,7 +277,7 @@ def label_line(ax: Any, line: Any, text: str, role: str = "text", at: float | No
     from matplotlib.lines import Line2D
 
     _check_axes(ax)
-    _of_kind("line", line, Line2D)
+    of_kind("line", line, Line2D)
     x, y = (np.asarray(values, dtype=float) for values in line.get_data())
     line._book_label = text
     seen = np.isfinite(x) & np.isfinite(y)
